@@ -1,0 +1,99 @@
+"""Cards: what the studio knows about a model without opening it in an engine."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a model can take. None means unknown or not applicable.
+
+    Attributes:
+        context: tokens of the longest text (prompt and answer) it was made for.
+        prompt_tokens: tokens of a picture prompt that are read; the rest is cut off.
+        width, height: the size it was made for, px. size_multiple: both must be divisible by this.
+        speakers: voices in one file. sample_rate: Hz.
+    """
+
+    context: int | None = None
+    prompt_tokens: int | None = None
+    width: int | None = None
+    height: int | None = None
+    size_multiple: int | None = None
+    speakers: int | None = None
+    sample_rate: int | None = None
+
+
+class Needs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a model costs to hold. `weights`: bytes on disk, which is about what they take in memory."""
+
+    weights: int = 0
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A piece of a model file that is put together before first use."""
+
+    path: str
+    bytes: int
+
+
+Capability = Literal["complete", "chat", "picture", "negative", "guidance", "guidance_rescale", "scheduler", "speech"]
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One model.
+
+    Attributes:
+        id: short stable name, unique in one studio; what recipes store.
+        kind: the kind of work it makes, a key of RECIPES.
+        engine: a key of ENGINES.
+        path: absolute path of the file or folder.
+        format: "gguf", "diffusers", "piper".
+        family: architecture as the file names it, for example "gemma3", "StableDiffusionPipeline".
+        sha256: checksum where it is already known, else empty.
+        defaults: recipe field -> value that suits this model better than the declared default.
+        parts: pieces to put together into `path` before first use; then `sha256` is known and is checked.
+        source: "starter", "data" (found in the models folder) or "user" (added by path).
+        licence: short name; licence_url: where its text is. notes: oddities worth telling.
+    """
+
+    id: str
+    name: str
+    kind: str
+    engine: str
+    path: str
+    format: str
+    family: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    can: tuple[Capability, ...] = ()
+    limits: Limits = Limits()
+    needs: Needs = Needs()
+    defaults: dict[str, Any] = {}
+    parts: tuple[Part, ...] = ()
+    source: str = "user"
+    licence: str = ""
+    licence_url: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class NotThisKind(msgspec.Struct, frozen=True):
+    """A file or folder is not this kind of model: `why` in one clause."""
+
+    why: str
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """It is this kind of model, but damaged, incomplete or not safe to open.
+
+    `code` is the code of the Problem: "model_broken" or "model_refused".
+    """
+
+    why: str
+    hint: str = ""
+    code: str = "model_broken"
+
+
+Looked = ModelCard | NotThisKind | Broken

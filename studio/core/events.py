@@ -1,0 +1,99 @@
+"""What happens to a job, told as it happens. Exactly one of Finished, Failed, Cancelled ends each job."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from studio.core.problems import Problem
+from studio.core.works import Work
+
+
+class _Event(msgspec.Struct, frozen=True, tag_field="event", kw_only=True):
+    job: str
+
+
+class Queued(_Event, tag="queued"):
+    """The job is in the database and waits for its lane."""
+
+
+class Started(_Event, tag="started"):
+    """The job was handed to a worker."""
+
+
+class Loading(_Event, tag="loading"):
+    """The model is being made ready. `fraction` 0…1, or None where the library does not tell."""
+
+    model: str
+    fraction: float | None = None
+
+
+class Progress(_Event, tag="progress"):
+    """`done` of `total` units; never goes back within a job. `phase` is a word for the user."""
+
+    done: float
+    total: float
+    unit: str = ""
+    phase: str = ""
+
+
+class Preview(_Event, tag="preview"):
+    """A small JPEG of picture `index` as it looks after `step` steps."""
+
+    index: int
+    step: int
+    jpeg: bytes
+
+
+class Token(_Event, tag="token"):
+    """The next piece of text `index`; joined, the pieces are the text."""
+
+    index: int
+    text: str
+
+
+class Piece(_Event, tag="piece"):
+    """One spoken sentence, ready to play: a WAV file in staging that lives until the job ends.
+
+    `start` and `seconds` are its place and length in the whole; `text` is what is said.
+    """
+
+    index: int
+    path: str
+    start: float
+    seconds: float
+    text: str
+
+
+class Log(_Event, tag="log"):
+    """A remark for the user."""
+
+    text: Annotated[str, Meta(max_length=10_000)]
+
+
+class Cancelling(_Event, tag="cancelling"):
+    """Cancel was asked for and is not true yet."""
+
+
+class Finished(_Event, tag="finished"):
+    works: tuple[Work, ...] = ()
+    files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Failed(_Event, tag="failed"):
+    problem: Problem
+
+
+class Cancelled(_Event, tag="cancelled"):
+    """The job was stopped as asked. `works` is what had been finished by then, or kept in part."""
+
+    works: tuple[Work, ...] = ()
+
+
+Event = (
+    Queued | Started | Loading | Progress | Preview | Token | Piece | Log | Cancelling | Finished | Failed | Cancelled
+)
+EndEvent = Finished | Failed | Cancelled

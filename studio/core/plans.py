@@ -1,0 +1,24 @@
+"""How a job is to be run."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job is to be run: decided before it starts, from settings, machine and the recipe's `made_with`.
+
+    Attributes:
+        device: "auto", "cpu", "cuda", "cuda:1", "mps". dtype: "auto" or a torch name.
+        threads: processor threads, at least 1.
+        n_batch: prompt tokens per batch (text), at least 32; small enough that cancel is heard between batches.
+        n_ctx: context window in tokens (text), 0 for the engine's choice.
+        preview_every: steps between previews, 0 for none.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int = 1
+    n_batch: int = 128
+    n_ctx: int = 0
+    preview_every: int = 1

@@ -1,0 +1,66 @@
+"""Settings: declared once, like recipes; the dialog, the checks and the documents read these declarations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from studio.core.problems import BadSetting
+from studio.core.recipes import Field, _about, explain, fields
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a person can set once for all works."""
+
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"],
+        _about("Device", "Where pictures are computed; auto takes the fastest that is there."),
+    ] = "auto"
+    threads: Annotated[
+        int, _about("Threads", "Processor threads of all lanes together; 0 takes one per physical core.", ge=0, le=512)
+    ] = 0
+    context: Annotated[
+        int,
+        _about(
+            "Longest context", "The longest context window opened unless a recipe asks for more.", unit="tokens",
+            ge=256, le=1_048_576,
+        ),
+    ] = 4096  # fmt: skip
+    preview_every: Annotated[
+        int, _about("Preview every", "Show the picture every so many steps; 0 shows none.", unit="steps", ge=0, le=1000)
+    ] = 1
+    grace_seconds: Annotated[
+        float,
+        _about(
+            "Patience", "How long a cancelled job may take to stop by itself before its worker is ended.", unit="s",
+            ge=0.1, le=60.0,
+        ),
+    ] = 3.0  # fmt: skip
+    text_model: Annotated[str, _about("Text model", "Used when a recipe names none; empty takes the first.")] = ""
+    image_model: Annotated[str, _about("Picture model", "Used when a recipe names none; empty takes the first.")] = ""
+    voice: Annotated[str, _about("Voice", "Used when a recipe names none; empty takes the first.")] = ""
+
+
+def declared() -> tuple[Field, ...]:
+    """The settings as the dialog shows them."""
+    return fields(Settings)
+
+
+def changed(settings: Settings, **values: Any) -> Settings:
+    """A copy with `values` laid over it.
+
+    Raises:
+        BadSetting: an unknown name or a value outside its limits.
+    """
+    names = {f.name: f for f in declared()}
+    for name in values:
+        if name not in names:
+            raise BadSetting(f"There is no setting “{name}”.", f"Settings are {', '.join(names)}.", field=name)
+    merged = {n: values.get(n, getattr(settings, n)) for n in names}
+    try:
+        return msgspec.convert(merged, Settings)
+    except msgspec.ValidationError as error:
+        name = next((n for n in values if f"$.{n}" in str(error)), "")
+        sentence = explain(names[name], values[name]) if name else f"A setting is wrong: {error}."
+        raise BadSetting(sentence, field=name, detail=str(error)) from None

@@ -1,0 +1,11 @@
+"""Engines make works. They run in worker processes only; here are their names, and nothing is loaded."""
+
+from __future__ import annotations
+
+ENGINES: dict[str, str] = {
+    # name -> "module:class"; by hand, so that it can be searched and frozen
+    "text.llama": "studio.engines.text.llama:Llama",
+    "image.diffusers": "studio.engines.image.diffusion:Diffusion",
+    "speech.piper": "studio.engines.audio.piper:Piper",
+    "export.files": "studio.library.exports:Exporter",
+}

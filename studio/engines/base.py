@@ -1,0 +1,34 @@
+"""The protocol every engine follows, and what a job's surroundings are.
+
+An engine is one file under `engines/` and one line in ENGINES. It holds at most one model, runs one job at a time on the
+worker's main thread, and knows no window, no queue and no database.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from studio.core.cards import ModelCard
+from studio.core.plans import Plan
+from studio.core.recipes import MadeWith, Recipe
+from studio.core.works import Result
+from studio.engines.context import RunContext
+
+
+class Engine(Protocol):
+    """What the worker calls, in this order: load, then run any number of times, then unload.
+
+    `load` with another card or plan replaces what is loaded. `run` writes its files through `ctx` and returns them;
+    it calls `ctx.check()` at least once per step, token batch or sentence. Both raise StudioError with a sentence for
+    what a user can cause. After JobCancelled the engine must be able to run again, with the same results as before.
+    """
+
+    kind: ClassVar[str]
+
+    def load(self, card: ModelCard, plan: Plan, ctx: RunContext) -> None: ...
+
+    def run(self, recipe: Recipe, ctx: RunContext) -> Result: ...
+
+    def unload(self) -> None: ...
+
+    def made_with(self) -> MadeWith: ...

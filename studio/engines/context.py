@@ -1,0 +1,117 @@
+"""What an engine is given for one job: ways to report, to be stopped, and to leave files. No torch here."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from studio.core.events import Event, Loading, Log, Piece, Preview, Progress, Token
+from studio.core.files import durable, sha256_of
+from studio.core.recipes import SEED_LIMIT
+from studio.core.works import Artifact
+
+
+class JobCancelled(BaseException):
+    """Raised inside an engine when its job was cancelled.
+
+    A BaseException, so that no library's `except Exception` swallows it on its way through a callback.
+    """
+
+
+class RunContext:
+    """The surroundings of one job.
+
+    Args:
+        job: the job's id.
+        out_dir: staging folder of the job; exists.
+        cache_dir: where what is dear to compute may be kept between runs; may be emptied at any time.
+        emit: takes each event; must not block for long.
+        cancelled: set from another thread when the job is to stop.
+    """
+
+    def __init__(
+        self,
+        job: str,
+        out_dir: Path,
+        cache_dir: Path,
+        emit: Callable[[Event], None],
+        cancelled: threading.Event | None = None,
+    ) -> None:
+        self.job = job
+        self.out_dir = out_dir
+        self.cache_dir = cache_dir
+        self.notes: list[str] = []
+        self._emit = emit
+        self._cancelled = cancelled or threading.Event()
+        self._done = 0.0
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    def check(self) -> None:
+        """Raises JobCancelled once the job was cancelled. Cheap: call it as often as you like."""
+        if self._cancelled.is_set():
+            raise JobCancelled
+
+    def loading(self, model: str, fraction: float | None = None) -> None:
+        self._emit(Loading(job=self.job, model=model, fraction=fraction))
+
+    def progress(self, done: float, total: float, unit: str = "", phase: str = "") -> None:
+        """Report progress. What would go back is held at the highest value so far."""
+        self._done = max(self._done, min(done, total))
+        self._emit(Progress(job=self.job, done=self._done, total=total, unit=unit, phase=phase))
+
+    def preview(self, index: int, step: int, jpeg: bytes) -> None:
+        self._emit(Preview(job=self.job, index=index, step=step, jpeg=jpeg))
+
+    def token(self, index: int, text: str) -> None:
+        self._emit(Token(job=self.job, index=index, text=text))
+
+    def piece(self, index: int, path: Path, start: float, seconds: float, text: str) -> None:
+        self._emit(Piece(job=self.job, index=index, path=str(path), start=start, seconds=seconds, text=text))
+
+    def note(self, text: str) -> None:
+        """A remark that is shown now and kept with the work."""
+        if text not in self.notes:
+            self.notes.append(text)
+            self._emit(Log(job=self.job, text=text[:10_000]))
+
+    @staticmethod
+    def seed(first: int, index: int) -> int:
+        """The seed of work `index` of a job whose first seed is `first`: they count up and wrap at 32 bits."""
+        return (first + index) % SEED_LIMIT
+
+    def file(self, name: str) -> contextlib.AbstractContextManager[BinaryIO]:
+        """Open a file in staging that is complete and on disk when the block ends, or not there at all.
+
+        Raises:
+            OSError: the disk is full or refuses.
+        """
+        return durable(self.out_dir / name)
+
+    def artifact(
+        self,
+        name: str,
+        *,
+        index: int = 0,
+        seed: int | None = None,
+        seconds: float = 0.0,
+        role: Literal["master", "thumbnail"] = "master",
+        meta: dict[str, Any] | None = None,
+    ) -> Artifact:
+        """Describe a file that `file()` left in staging."""
+        path = self.out_dir / name
+        return Artifact(
+            name=name, sha256=sha256_of(path), bytes=path.stat().st_size, role=role, index=index, seed=seed,
+            seconds=seconds, meta=meta or {},
+        )  # fmt: skip
+
+    def save(self, name: str, data: bytes, **about: Any) -> Artifact:
+        """`file()` and `artifact()` in one, for bytes that are already there."""
+        with self.file(name) as stream:
+            stream.write(data)
+        return self.artifact(name, **about)

@@ -15,22 +15,22 @@ class _Event(msgspec.Struct, frozen=True, tag_field="event", kw_only=True):
     job: str
 
 
-class Queued(_Event, tag="queued"):
+class Queued(_Event, frozen=True, kw_only=True, tag="queued"):
     """The job is in the database and waits for its lane."""
 
 
-class Started(_Event, tag="started"):
+class Started(_Event, frozen=True, kw_only=True, tag="started"):
     """The job was handed to a worker."""
 
 
-class Loading(_Event, tag="loading"):
+class Loading(_Event, frozen=True, kw_only=True, tag="loading"):
     """The model is being made ready. `fraction` 0…1, or None where the library does not tell."""
 
     model: str
     fraction: float | None = None
 
 
-class Progress(_Event, tag="progress"):
+class Progress(_Event, frozen=True, kw_only=True, tag="progress"):
     """`done` of `total` units; never goes back within a job. `phase` is a word for the user."""
 
     done: float
@@ -39,7 +39,7 @@ class Progress(_Event, tag="progress"):
     phase: str = ""
 
 
-class Preview(_Event, tag="preview"):
+class Preview(_Event, frozen=True, kw_only=True, tag="preview"):
     """A small JPEG of picture `index` as it looks after `step` steps."""
 
     index: int
@@ -47,14 +47,14 @@ class Preview(_Event, tag="preview"):
     jpeg: bytes
 
 
-class Token(_Event, tag="token"):
+class Token(_Event, frozen=True, kw_only=True, tag="token"):
     """The next piece of text `index`; joined, the pieces are the text."""
 
     index: int
     text: str
 
 
-class Piece(_Event, tag="piece"):
+class Piece(_Event, frozen=True, kw_only=True, tag="piece"):
     """One spoken sentence, ready to play: a WAV file in staging that lives until the job ends.
 
     `start` and `seconds` are its place and length in the whole; `text` is what is said.
@@ -67,27 +67,27 @@ class Piece(_Event, tag="piece"):
     text: str
 
 
-class Log(_Event, tag="log"):
+class Log(_Event, frozen=True, kw_only=True, tag="log"):
     """A remark for the user."""
 
     text: Annotated[str, Meta(max_length=10_000)]
 
 
-class Cancelling(_Event, tag="cancelling"):
+class Cancelling(_Event, frozen=True, kw_only=True, tag="cancelling"):
     """Cancel was asked for and is not true yet."""
 
 
-class Finished(_Event, tag="finished"):
+class Finished(_Event, frozen=True, kw_only=True, tag="finished"):
     works: tuple[Work, ...] = ()
     files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-class Failed(_Event, tag="failed"):
+class Failed(_Event, frozen=True, kw_only=True, tag="failed"):
     problem: Problem
 
 
-class Cancelled(_Event, tag="cancelled"):
+class Cancelled(_Event, frozen=True, kw_only=True, tag="cancelled"):
     """The job was stopped as asked. `works` is what had been finished by then, or kept in part."""
 
     works: tuple[Work, ...] = ()

@@ -26,9 +26,7 @@ def _about(
     title: str, help: str, *, unit: str = "", group: str = "main", multiline: bool = False, **limits: Any
 ) -> Meta:
     """A declaration. `group` is "main" or "advanced" (folded away); `unit` is shown beside the value."""
-    return Meta(
-        title=title, description=help, extra={"unit": unit, "group": group, "multiline": multiline}, **limits
-    )
+    return Meta(title=title, description=help, extra={"unit": unit, "group": group, "multiline": multiline}, **limits)
 
 
 # Limits belong to the number, not to the choice between a number and nothing: msgspec wants them inside the union.
@@ -112,7 +110,8 @@ class TextRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
     ] = "complete"
     model: Annotated[str, _about("Model", "A model's name, or the path of a file or folder.")] = ""
     max_tokens: Annotated[
-        int, _about("Length", "The most tokens to write; a token is about ¾ of a word.", unit="tokens", ge=1, le=131_072)
+        int,
+        _about("Length", "The most tokens to write; a token is about ¾ of a word.", unit="tokens", ge=1, le=131_072),
     ] = 256
     temperature: Annotated[
         float, _about("Temperature", "0 always takes the likeliest token; higher is more daring.", ge=0.0, le=5.0)
@@ -144,7 +143,8 @@ class TextRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
         ),
     ] = "auto"
     top_p: Annotated[
-        float, _about("Top-p", "Keep the likeliest tokens up to this share; 1 is off.", group="advanced", ge=0.0, le=1.0)
+        float,
+        _about("Top-p", "Keep the likeliest tokens up to this share; 1 is off.", group="advanced", ge=0.0, le=1.0),
     ] = 0.95
     top_k: Annotated[
         int, _about("Top-k", "Keep this many of the likeliest tokens; 0 is off.", group="advanced", ge=0, le=1_000)
@@ -160,7 +160,9 @@ class TextRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
     ] = 1.0
     repeat_last_n: Annotated[
         int,
-        _about("Penalty window", "How far back the repeat penalty looks.", unit="tokens", group="advanced", ge=0, le=8192),
+        _about(
+            "Penalty window", "How far back the repeat penalty looks.", unit="tokens", group="advanced", ge=0, le=8192
+        ),
     ] = 64
     context: Annotated[
         int,
@@ -180,16 +182,12 @@ class ImageRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", t
         str, _about("Avoid", "What the picture should not show.", multiline=True, max_length=PROMPT_LIMIT)
     ] = ""
     model: Annotated[str, _about("Model", "A model's name, or the path of a folder.")] = ""
-    width: Annotated[
-        _Pixels, _about("Width", "Width of the picture; empty takes the model's own.", unit="px")
-    ] = None
-    height: Annotated[
-        _Pixels, _about("Height", "Height of the picture; empty takes the model's own.", unit="px")
-    ] = None
+    width: Annotated[_Pixels, _about("Width", "Width of the picture; empty takes the model's own.", unit="px")] = None
+    height: Annotated[_Pixels, _about("Height", "Height of the picture; empty takes the model's own.", unit="px")] = (
+        None
+    )
     steps: Annotated[int, _about("Steps", "Denoising steps; more is finer and slower.", ge=1, le=1_000)] = 25
-    guidance: Annotated[
-        float, _about("Guidance", "How closely to follow the prompt; 1 is off.", ge=0.0, le=50.0)
-    ] = 5.0
+    guidance: Annotated[float, _about("Guidance", "How closely to follow the prompt; 1 is off.", ge=0.0, le=50.0)] = 5.0
     seed: Seed = None
     count: Annotated[
         int, _about("Pictures", "How many to make, one after another, with seed, seed + 1, …", ge=1, le=64)
@@ -216,16 +214,14 @@ class SpeechRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", 
         int, _about("Speaker", "Which speaker, for voices that hold several.", group="advanced", ge=0, le=100_000)
     ] = 0
     speed: Annotated[float, _about("Speed", "1 is the voice's own pace; 2 is twice as fast.", ge=0.25, le=4.0)] = 1.0
-    pause: Annotated[
-        float, _about("Pause", "Silence between sentences.", unit="s", ge=0.0, le=10.0)
-    ] = 0.2
+    pause: Annotated[float, _about("Pause", "Silence between sentences.", unit="s", ge=0.0, le=10.0)] = 0.2
     noise: Annotated[
         _Spread,
         _about("Liveliness", "Variation in the sound; 0 is none, empty takes the voice's own.", group="advanced"),
     ] = None  # fmt: skip
     rhythm: Annotated[
         _Spread,
-        _about("Rhythm", "Variation in the length of sounds; 0 is even, empty takes the voice's own.", group="advanced"),
+        _about("Rhythm", "Variation in the length of sounds; 0 is even; empty: the voice's own.", group="advanced"),
     ] = None  # fmt: skip
     seed: Seed = None
     made_with: MadeWith | None = None

@@ -1,7 +1,7 @@
 """The protocol every engine follows, and what a job's surroundings are.
 
-An engine is one file under `engines/` and one line in ENGINES. It holds at most one model, runs one job at a time on the
-worker's main thread, and knows no window, no queue and no database.
+An engine is one file under `engines/` and one line in ENGINES. It holds at most one model, runs one job at a time on
+the worker's main thread, and knows no window, no queue and no database.
 """
 
 from __future__ import annotations

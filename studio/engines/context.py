@@ -44,6 +44,7 @@ class RunContext:
         self.out_dir = out_dir
         self.cache_dir = cache_dir
         self.notes: list[str] = []
+        self.saved: list[Artifact] = []  # what is complete; kept even when the job is cancelled later
         self._emit = emit
         self._cancelled = cancelled or threading.Event()
         self._done = 0.0
@@ -103,12 +104,14 @@ class RunContext:
         role: Literal["master", "thumbnail"] = "master",
         meta: dict[str, Any] | None = None,
     ) -> Artifact:
-        """Describe a file that `file()` left in staging."""
+        """Describe a file that `file()` left in staging. From here on it is kept, also when the job is cancelled."""
         path = self.out_dir / name
-        return Artifact(
+        made = Artifact(
             name=name, sha256=sha256_of(path), bytes=path.stat().st_size, role=role, index=index, seed=seed,
             seconds=seconds, meta=meta or {},
         )  # fmt: skip
+        self.saved.append(made)
+        return made
 
     def save(self, name: str, data: bytes, **about: Any) -> Artifact:
         """`file()` and `artifact()` in one, for bytes that are already there."""

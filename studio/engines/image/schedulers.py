@@ -1,0 +1,92 @@
+"""Building the noise scheduler a recipe asks for, from the model's own settings. Knows schedulers; no pipelines."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any
+
+from studio.core.problems import ModelUnfit
+from studio.core.recipes import SCHEDULERS
+
+# LCM and TCD do not list what they are interchangeable with, but read the same noise schedule.
+_SAME_NOISE = {name for name, _ in SCHEDULERS.values()} | {
+    "DPMSolverSDEScheduler", "DDIMParallelScheduler", "DDPMParallelScheduler", "SASolverScheduler", "EDMEulerScheduler",
+}  # fmt: skip
+
+
+def build(own: Any, name: str) -> Any:
+    """The scheduler `name`, made from the settings of the model's own one.
+
+    Args:
+        own: the scheduler the model came with, never run; it is left untouched.
+        name: "model" for a copy of `own`, or a key of SCHEDULERS.
+
+    Returns:
+        A new scheduler. No two runs share one: a cancelled run leaves half a history in it.
+
+    Raises:
+        ModelUnfit: the model was trained for another kind of noise, or the library refuses the settings.
+    """
+    if name == "model":
+        return copy.deepcopy(own)
+    import diffusers
+
+    class_name, laid_over = SCHEDULERS[name]
+    cls = getattr(diffusers, class_name)
+    extra = dict(laid_over)
+    kind = type(own).__name__
+    if flows(own):
+        extra |= _flow_settings(own, cls, name)
+    elif kind not in _SAME_NOISE:
+        raise ModelUnfit(
+            f"This model has a way of removing noise of its own ({kind}); “{name}” does not fit it.",
+            "Leave the scheduler at “model”.", field="scheduler",
+        )  # fmt: skip
+    try:
+        return cls.from_config(own.config, **extra)
+    except (ValueError, TypeError, NotImplementedError, ImportError) as error:
+        raise ModelUnfit(
+            f"The scheduler “{name}” cannot work with this model's settings: {_first_line(error)}.",
+            "Leave the scheduler at “model”.", detail=repr(error), field="scheduler",
+        ) from error  # fmt: skip
+
+
+def flows(scheduler: Any) -> bool:
+    """Whether the model was trained to predict a flow from noise to picture instead of noise."""
+    config = scheduler.config
+    return (
+        type(scheduler).__name__.startswith("FlowMatch")
+        or config.get("prediction_type") == "flow_prediction"
+        or bool(config.get("use_flow_sigmas"))
+    )
+
+
+def _flow_settings(own: Any, cls: Any, name: str) -> dict[str, Any]:
+    """What makes a scheduler of class `cls` follow the flow that `own` follows."""
+    if "use_flow_sigmas" not in inspect.signature(cls.__init__).parameters:
+        able = [n for n, (c, _) in SCHEDULERS.items() if _knows_flows(c) and "karras" not in n]
+        raise ModelUnfit(
+            f"This model follows a flow from noise to picture, which the scheduler “{name}” cannot do.",
+            f"Leave the scheduler at “model”, or try one of {', '.join(able)}.", field="scheduler",
+        )  # fmt: skip
+    if own.config.get("use_dynamic_shifting"):
+        # The pipeline hands such models sigmas and a shift that depend on the picture's size; only its own takes them.
+        raise ModelUnfit(
+            f"This model shifts its noise by the size of the picture, which the scheduler “{name}” cannot do.",
+            "Leave the scheduler at “model”.", field="scheduler",
+        )  # fmt: skip
+    settings: dict[str, Any] = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
+    if "flow_shift" not in own.config:
+        settings["flow_shift"] = float(own.config.get("shift") or 1.0)
+    return settings
+
+
+def _knows_flows(class_name: str) -> bool:
+    import diffusers
+
+    return "use_flow_sigmas" in inspect.signature(getattr(diffusers, class_name).__init__).parameters
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")[:200]

@@ -1,0 +1,99 @@
+"""Turning what torch and diffusers raise into sentences. Knows error texts; knows nothing of pipelines."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import re
+import traceback
+
+from studio.core.problems import OutOfMemory
+
+_AMOUNT = re.compile(r"(?:tried to allocate|Tried to allocate) ([\d.]+) ?(bytes|[KMG]i?B)?", re.IGNORECASE)
+_UNITS = {"": 1, "bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out: torch says it in three ways, Python in one."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+    )
+
+
+def is_lost_device(error: BaseException) -> bool:
+    """Whether the graphics device is gone for this process, so that only a new worker can go on."""
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error) and not is_out_of_memory(error)
+
+
+def out_of_memory(error: BaseException, what: str, device: str) -> OutOfMemory:
+    """The sentence for memory that ran out while doing `what`, with amounts where they are known."""
+    match = _AMOUNT.search(str(error))
+    wanted = f"; it asked for {size(_bytes(match))}" if match else ""
+    free = free_memory(device)
+    left = f", {size(free)} are free now" if free is not None else ""
+    return OutOfMemory(
+        f"Memory ran out while {what}{wanted}{left}.",
+        "Try a smaller picture or a smaller model, or close other programs.",
+        detail="".join(traceback.format_exception(error))[-4000:],
+    )
+
+
+def free_memory(device: str) -> int | None:
+    """Bytes that could still be had on `device`, or None where the system does not say."""
+    import torch
+
+    if device.startswith("cuda"):
+        try:
+            return int(torch.cuda.mem_get_info(device)[0])
+        except (RuntimeError, AssertionError):
+            return None
+    if device == "mps":
+        return None
+    with contextlib.suppress(OSError, ValueError), open("/proc/meminfo", encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def give_back(device: str) -> None:
+    """Let go of what nothing refers to any more, on the device and in this process."""
+    import torch
+
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    elif device == "mps":
+        torch.mps.empty_cache()
+    trim()
+
+
+def trim() -> None:
+    """Ask glibc to return freed memory to the system: it keeps what many small frees leave behind."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def size(amount: float) -> str:
+    """Bytes for a person."""
+    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if amount >= step:
+            return f"{amount / step:.1f} {unit}"
+    return f"{amount:.0f} bytes"
+
+
+def _bytes(match: re.Match[str]) -> float:
+    return float(match[1]) * _UNITS.get((match[2] or "").lower(), 1)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, without its full stop."""
+    text = str(error).strip() or type(error).__name__
+    return text.split("\n")[0].rstrip(".")[:300]

@@ -1,0 +1,195 @@
+"""One worker process and the pipes to it. Knows processes and frames; knows nothing of jobs, queues or models."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+from studio.runtime import messages as m
+from studio.runtime.orphans import bind_to_this_process, end_group
+
+STDERR_LINES = 60  # kept of each worker, for the detail of a problem
+
+
+class Link(Protocol):
+    """What the pool needs of a worker, wherever that runs."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def send(self, command: m.Command) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def close(self, timeout: float) -> None: ...
+
+    def last_words(self) -> str: ...
+
+
+class Death:
+    """How a worker ended. `code` is Popen's return code: negative for a signal; `reason` is for a person."""
+
+    def __init__(self, code: int | None, garbage: str = "") -> None:
+        self.code = code
+        self.garbage = garbage
+
+    @property
+    def reason(self) -> str:
+        if self.garbage:
+            return f"it sent something that is not a message ({self.garbage})"
+        if self.code is None:
+            return "its end was not reported"
+        if self.code < 0:
+            with contextlib.suppress(ValueError):
+                return f"it was ended by {signal.Signals(-self.code).name}"
+            return f"it was ended by signal {-self.code}"
+        return f"it ended by itself with exit code {self.code}"
+
+
+class ProcessLink:
+    """A worker in a process of its own.
+
+    Threads: one writes commands (a stopped worker must not block the studio), one reads replies and reports the end,
+    one drains stderr (a full pipe would block the worker).
+
+    Args:
+        command: what to start, for example [sys.executable, "-m", "studio.runtime.worker"].
+        environment: variables laid over this process's own.
+        log: file that the worker's stderr is appended to.
+        on_reply: called on the reader's thread with each reply.
+        on_end: called once, on the reader's thread, after the last reply.
+
+    Raises:
+        OSError: the process could not be started.
+
+    Call it from a thread that lives as long as the worker should: Linux's parent-death signal is tied to the thread.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        environment: dict[str, str],
+        log: Path,
+        on_reply: Callable[[m.Reply], None],
+        on_end: Callable[[Death], None],
+    ) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, **environment, "STUDIO_PARENT": str(os.getpid())},
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+        self._job_object = bind_to_this_process(self._process)
+        self._log = log
+        self._on_reply = on_reply
+        self._on_end = on_end
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._words: collections.deque[str] = collections.deque(maxlen=STDERR_LINES)
+        self._threads = [
+            threading.Thread(target=target, name=f"worker-{self.pid}-{target.__name__}", daemon=True)
+            for target in (self._write, self._read, self._drain)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, command: m.Command) -> None:
+        """Hand over a command. Never blocks; a worker that is gone ignores it."""
+        self._outbox.put(m.encode(command))
+
+    def kill(self) -> None:
+        """End the worker and everything it started, now. The end is reported as always."""
+        end_group(self.pid)
+
+    def close(self, timeout: float) -> None:
+        """Ask the worker to end, and make it after `timeout` seconds."""
+        self._outbox.put(m.encode(m.Stop()))
+        self._outbox.put(None)
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(2)
+
+    def last_words(self) -> str:
+        """The last lines the worker wrote to stderr."""
+        return "\n".join(self._words)
+
+    def _write(self) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):
+            while (frame := self._outbox.get()) is not None:
+                self._process.stdin.write(frame)
+                self._process.stdin.flush()
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        stdout = cast(BinaryIO, self._process.stdout)
+        garbage = ""
+        try:
+            while (reply := m.read_reply(stdout)) is not None:
+                self._on_reply(reply)
+        except m.CutOff:
+            pass  # it died in the middle of a frame
+        except m.ProtocolError as error:
+            garbage = str(error)
+            self.kill()
+        except (OSError, ValueError):
+            pass  # the pipe was closed under us: the end is told below
+        self._outbox.put(None)
+        code = self._end_of_process()
+        self._on_end(Death(code, garbage))
+        with contextlib.suppress(OSError):
+            stdout.close()
+
+    def _end_of_process(self) -> int:
+        try:
+            code = self._process.wait(2)
+        except subprocess.TimeoutExpired:  # closed its pipe but goes on
+            self.kill()
+            code = self._process.wait()
+        self._threads[2].join(1)  # let the last words arrive before the end is told
+        return code
+
+    def _drain(self) -> None:
+        assert self._process.stderr is not None
+        log: BinaryIO | None = None
+        with contextlib.suppress(OSError):
+            log = open(self._log, "ab", buffering=0)  # noqa: SIM115 closed below; the worker goes on without a log
+        with contextlib.suppress(OSError, ValueError):
+            for line in self._process.stderr:
+                self._words.append(line.decode("utf-8", "replace").rstrip()[:2000])
+                if log is not None:
+                    with contextlib.suppress(OSError):  # a full disk must not stop the draining
+                        log.write(line)
+        if log is not None:
+            log.close()
+        self._process.stderr.close()
+
+
+def worker_command() -> list[str]:
+    """How to start a worker with the program that is running now, frozen or not."""
+    if getattr(sys, "frozen", False):
+        return [sys.executable, "--worker"]
+    return [sys.executable, "-m", "studio.runtime.worker"]

@@ -57,13 +57,27 @@ def landscape() -> np.ndarray:
     return sky + (rng.random((SIDE, SIDE, 1)) - 0.5) * 0.08 * (Y > 0.6)[..., None]
 
 
-def checks() -> np.ndarray:
-    """Boxes of all greys and strong colours, from fine to coarse."""
-    size = np.where(X < 0.34, 8, np.where(X < 0.67, 16, 32))
-    cell = ((X * SIDE // size).astype(int) * 7 + (Y * SIDE // size).astype(int) * 13) % 24
-    greys = np.linspace(0, 1, 8)[:, None].repeat(3, 1)
-    strong = hues(np.arange(16) / 16, np.ones(16), np.where(np.arange(16) % 2, 1.0, 0.55))
-    return np.concatenate([greys, strong])[cell]
+def signs() -> np.ndarray:
+    """A table of plain signs on white: discs, rings, bars and faces in strong colours and greys, some with outlines."""
+    image = Image.new("RGB", (SIDE, SIDE), (255, 255, 255))
+    draw = ImageDraw.Draw(image)
+    strong = hues(np.arange(12) / 12, np.where(np.arange(12) % 3, 0.85, 1.0), np.where(np.arange(12) % 2, 0.95, 0.7))
+    greys = np.linspace(0, 0.85, 4)[:, None].repeat(3, 1)
+    for i, colour in enumerate(np.concatenate([strong, greys])):
+        x, y = i % 4 * 64 + 6, i // 4 * 64 + 6
+        fill = tuple(int(v * 255) for v in colour)
+        dark = tuple(int(v * 120) for v in colour)
+        if i % 4 == 0:
+            draw.ellipse((x, y, x + 52, y + 52), fill=fill, outline=dark, width=3)
+        elif i % 4 == 1:
+            draw.ellipse((x, y, x + 52, y + 52), outline=fill, width=13)
+        elif i % 4 == 2:
+            draw.rounded_rectangle((x, y + 8, x + 52, y + 44), 10, fill=fill)
+        else:
+            draw.ellipse((x, y, x + 52, y + 52), fill=fill)
+            draw.ellipse((x + 12, y + 14, x + 20, y + 24), fill=(30, 30, 30))
+            draw.ellipse((x + 32, y + 14, x + 40, y + 24), fill=(30, 30, 30))
+    return np.asarray(image) / 255
 
 
 PICTURES = {
@@ -71,11 +85,11 @@ PICTURES = {
     "2-dark-hues": lambda: hues((X + 0.5) % 1, 0.4 + 0.6 * X, Y),
     "3-icons-on-white": lambda: shapes((255, 255, 255), 9),
     "4-icons-on-dark": lambda: shapes((24, 26, 34), 14),
-    "5-soft": lambda: np.clip(smooth(7, 3) * 1.5 - 0.25, 0, 1),
+    "5-soft": lambda: 0.15 + 0.7 * smooth(6, 3),
     "6-skin-and-wood": lambda: np.clip(
         np.array([0.78, 0.57, 0.44]) * (0.55 + 0.9 * smooth(5, 1)) + 0.12 * np.sin(60 * Y + 8 * smooth(4, 1)[..., 0])[..., None], 0, 1),
     "7-landscape": landscape,
-    "8-checks": checks,
+    "8-signs": signs,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
 from studio.core.problems import BadRecipe
-from studio.core.text import clean
+from studio.core.text import clean, shown
 
 SEED_LIMIT = 4_294_967_295  # llama.cpp keeps seeds in 32 bits and takes the highest value for "random"
 
@@ -361,14 +362,17 @@ def check(kind: str, given: dict[str, Any]) -> Checked:
     """
     recipe_type = RECIPES.get(kind)
     if recipe_type is None:
-        raise BadRecipe(f"“{kind}” is not a kind of work.", f"Kinds are {', '.join(RECIPES)}.")
+        raise BadRecipe(f"“{shown(kind)}” is not a kind of work.", f"Kinds are {', '.join(RECIPES)}.")
     known = {f.name for f in msgspec.structs.fields(recipe_type)}
     values: dict[str, Any] = {}
     notes: list[str] = []
     for name, value in given.items():
         if name not in known:
-            raise BadRecipe(f"A {kind} recipe has no “{name}”.", field=name)
-        values[name] = _cleaned(name, value, notes)
+            raise BadRecipe(f"A {kind} recipe has no “{shown(name)}”.", field=shown(name))
+        try:
+            values[name] = _cleaned(name, value, notes)
+        except RecursionError:
+            raise BadRecipe(f"{name} is nested too deeply.", field=name) from None
     words = WORDS.get(kind)
     if words is not None and not str(values.get(words) or "").strip():
         raise BadRecipe(f"The {words} is empty.", "Write what you would like to have made.", field=words)
@@ -422,8 +426,12 @@ def explain(field: Field, value: Any) -> str:
     got = f"{len(value):,} characters" if field.type == "str" and isinstance(value, str) else repr(value)[:60]
     if field.type == "choice":
         return f"{field.title} must be one of {', '.join(field.choices)}; got {got}."
+    if field.type == "str" and isinstance(value, str) and field.high is not None:
+        return f"{field.title} may have at most {int(field.high):,} characters; got {got}."
     if field.type == "str":
-        return f"{field.title} may have at most {int(field.high or 0):,} characters; got {got}."
+        return f"{field.title} must be text; got {got}."
+    if field.type == "strings" and field.high is not None:
+        return f"{field.title} must be a list of at most {int(field.high)} short texts, none of them empty."
     if field.type in ("int", "float") and field.low is not None and field.high is not None:
         kind = "a whole number" if field.type == "int" else "a number"
         return f"{field.title} must be {kind} from {field.low:,g} to {field.high:,.10g}{unit}; got {got}."
@@ -433,8 +441,9 @@ def explain(field: Field, value: Any) -> str:
 def _explained(recipe: type[msgspec.Struct], values: dict[str, Any], error: msgspec.ValidationError) -> BadRecipe:
     text = str(error)
     declared = {f.name: f for f in fields(recipe)}
-    for name in [f.name for f in msgspec.structs.fields(recipe)]:
-        if f"$.{name}" in text and name in declared:
-            return BadRecipe(explain(declared[name], values.get(name)), field=name, detail=text)
-    missing = next((n for n in declared if f"`{n}`" in text), "")
-    return BadRecipe(f"The recipe is incomplete or wrong: {text}.", field=missing, detail=text)
+    # the whole word: `$.model` also begins with `$.mode`
+    found = re.search(r"\$\.(\w+)", text) or re.search(r"`(\w+)`$", text)
+    name = found[1] if found else ""
+    if f"$.{name}" in text and name in declared:
+        return BadRecipe(explain(declared[name], values.get(name)), field=name, detail=text)
+    return BadRecipe(f"The recipe is incomplete or wrong: {text}.", field=name, detail=text)

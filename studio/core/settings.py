@@ -8,6 +8,7 @@ import msgspec
 
 from studio.core.problems import BadSetting
 from studio.core.recipes import Field, _about, explain, fields
+from studio.core.text import clean, shown
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -56,7 +57,11 @@ def changed(settings: Settings, **values: Any) -> Settings:
     names = {f.name: f for f in declared()}
     for name in values:
         if name not in names:
-            raise BadSetting(f"There is no setting “{name}”.", f"Settings are {', '.join(names)}.", field=name)
+            raise BadSetting(
+                f"There is no setting “{shown(name)}”.", f"Settings are {', '.join(names)}.", field=shown(name)
+            )
+    # halves of characters could not be written to the settings file
+    values = {n: clean(v)[0] if isinstance(v, str) else v for n, v in values.items()}
     merged = {n: values.get(n, getattr(settings, n)) for n in names}
     try:
         return msgspec.convert(merged, Settings)

@@ -10,7 +10,8 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _ANSI = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|[@-Z\\\\-_])")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
-_RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))}
+# Windows counts the superscript digits of Latin-1 among its ports, too.
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in "123456789¹²³")}
 
 
 def clean(text: str) -> tuple[str, tuple[str, ...]]:
@@ -39,18 +40,22 @@ def shown(text: str, limit: int = 60) -> str:
     """One line of at most `limit` characters, with whatever could disturb a terminal or a label escaped."""
     line = "".join(c if c.isprintable() else (" " if c in "\n\t" else repr(c)[1:-1]) for c in text[: limit * 4])
     line = " ".join(line.split())
-    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+    whole = len(line) <= limit and not text[limit * 4 :].strip()
+    return line if whole else line[: limit - 1].rstrip() + "…"
 
 
 def file_stem(text: str, limit: int = 48) -> str:
     """A file name without extension for `text`: portable on every system, never empty, at most `limit` bytes.
 
-    Letters of any script stay; separators, controls, marks of direction and Windows' reserved names do not.
+    Letters of any script stay, with their marks; separators, controls, marks of direction and Windows' reserved names
+    do not.
     """
-    kept = []
+    kept: list[str] = []
     for char in unicodedata.normalize("NFC", text[: limit * 8]):
         category = unicodedata.category(char)
-        kept.append(char if category[0] in "LN" or category == "Mn" else "-")
+        # Hindi and Tamil write vowels as marks; a mark without its letter (as in an emoji) would be an invisible name
+        belongs = category[0] == "M" and kept and kept[-1] != "-"
+        kept.append(char if category[0] in "LN" or belongs else "-")
     stem = re.sub("-+", "-", "".join(kept)).strip("-").lower()
     stem = stem.encode("utf-8", "ignore")[:limit].decode("utf-8", "ignore").strip("-")
     if not stem or stem in _RESERVED:

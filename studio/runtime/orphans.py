@@ -18,7 +18,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int) -> None:
-    """Called in the worker: ask Linux to kill this process when the thread that started it ends.
+    """Called in the worker: have Linux end this process when the thread that started it ends.
+
+    The kernel could send SIGKILL, but then processes started by the worker would be left. So it sends SIGHUP, whose
+    handler is libc's own `alarm`, called with the signal's number, 1: a second later SIGALRM ends the process, even
+    where no line of Python can run. Within that second the thread that watches stdin takes the whole group along.
 
     Args:
         parent: process id of the studio, to notice if it is gone already.
@@ -26,7 +30,10 @@ def die_with_parent(parent: int) -> None:
     if not sys.platform.startswith("linux"):
         return
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    libc.signal.restype = ctypes.c_void_p
+    libc.signal(signal.SIGHUP, ctypes.cast(libc.alarm, ctypes.c_void_p))
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGHUP, 0, 0, 0)
     if parent and os.getppid() != parent:  # it went away before the line above
         os._exit(1)
 

@@ -148,7 +148,6 @@ class Exporter:
             # 3. put it in place; from here on the job is done and can no longer be cancelled
             ctx.check()
             places.put_in_place(temporary, target)
-        ctx.progress(1, 1, phase="saved")
         artifact = Artifact(
             name=str(target.path), sha256=sha256, bytes=size, seconds=float(meta.get("seconds", 0.0)), meta=meta
         )

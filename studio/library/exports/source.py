@@ -79,25 +79,27 @@ class Sink:
 
     Args:
         stream: open for reading and writing in binary.
-        check: called before each write; may raise. Not for libsndfile, which cannot pass exceptions on.
+        check: called before each write; may raise.
+        quiet: answer a refused write with 0 bytes instead of raising, for C code that cannot pass exceptions on.
     """
 
-    def __init__(self, stream: BinaryIO, check: Callable[[], None] | None = None) -> None:
+    def __init__(self, stream: BinaryIO, check: Callable[[], None] = lambda: None, *, quiet: bool = False) -> None:
         self._stream = stream
         self._check = check
+        self._quiet = quiet
         self._start = stream.tell()
         self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        if self._check is not None:
-            self._check()
-        if self.error is not None:
-            raise self.error
-        try:
-            return self._stream.write(data)
-        except OSError as error:
-            self.error = error
-            raise
+        self._check()
+        if self.error is None:
+            try:
+                return self._stream.write(data)
+            except OSError as error:
+                self.error = error
+        if self._quiet:
+            return 0
+        raise self.error
 
     def read(self, size: int = -1) -> bytes:
         return self._stream.read(size)
@@ -106,7 +108,13 @@ class Sink:
         """Positions count from where the stream stood when it was handed over: a tag may come before."""
         if whence == os.SEEK_SET:
             offset += self._start
-        return self._stream.seek(offset, whence) - self._start
+        try:
+            return self._stream.seek(offset, whence) - self._start
+        except OSError as error:  # moving on writes out what was held back
+            self.error = self.error or error
+            if self._quiet:
+                return -1
+            raise
 
     def tell(self) -> int:
         return self._stream.tell() - self._start

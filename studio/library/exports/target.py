@@ -54,10 +54,6 @@ def extension_of(to: str) -> str:
     return os.path.splitext(to)[1].lower()
 
 
-def folder_of(to: str) -> Path:
-    return Path(os.path.abspath(to)).parent
-
-
 def check_place(to: str, overwrite: bool, master: Path | None = None, windows: bool = os.name == "nt") -> Target:
     """Look at a place without changing anything.
 
@@ -70,8 +66,10 @@ def check_place(to: str, overwrite: bool, master: Path | None = None, windows: b
     Raises:
         NotSaved: the name is empty, too long or not allowed, the folder is missing or refuses, something is in the way.
     """
-    if not to.strip() or "\0" in to:
+    if not to.strip():
         raise NotSaved("The export has no file name.", "Give a folder and a name, like pictures/cat.png.", field="to")
+    if "\0" in to or not _encodable(to):
+        raise NotSaved(f"“{shown(to)}” cannot be a file name.", "Choose another name.", field="to")
     path = Path(os.path.abspath(to))
     name, folder = shown(path.name), shown(str(path.parent), 200)
     if windows and (_WINDOWS_DEVICE.fullmatch(path.name) or _WINDOWS_FORBIDDEN.search(path.name)):
@@ -112,6 +110,14 @@ def check_place(to: str, overwrite: bool, master: Path | None = None, windows: b
     return Target(path, overwrite)
 
 
+def _encodable(to: str) -> bool:
+    try:
+        os.fsencode(to)
+    except UnicodeEncodeError:  # halves of characters, from a broken command line or a careless program
+        return False
+    return True
+
+
 def _check_folder(parent: Path, folder: str) -> None:
     try:
         mode = parent.stat().st_mode
@@ -143,7 +149,9 @@ def _same_file(path: Path, master: Path) -> bool:
 
 def not_saved(error: OSError, path: Path) -> NotSaved:
     """The sentence for what the system said while `path` was being written."""
-    why, hint = _WHY.get(error.errno or 0, (error.strerror or type(error).__name__, "Choose another folder."))
+    why, hint = _WHY.get(
+        error.errno or 0, (error.strerror or str(error) or type(error).__name__, "Choose another folder.")
+    )
     return NotSaved(f"“{shown(path.name)}” could not be saved: {why}.", hint, detail=repr(error), field="to")
 
 

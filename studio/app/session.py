@@ -1,0 +1,560 @@
+"""One studio at work: its queue, its library, its models, its settings.
+
+Thread-safe: any thread may call. Subscribers are called on the pool's threads and should hand over quickly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from studio.app import fit
+from studio.app.machine import is_alive, physical_cores, this_process
+from studio.app.models import Models
+from studio.app.settings import load_settings, save_settings
+from studio.core.cards import ModelCard
+from studio.core.events import Cancelled, EndEvent, Event, Failed, Finished, Queued
+from studio.core.jobs import Job, JobState
+from studio.core.paths import Paths
+from studio.core.plans import Plan
+from studio.core.problems import Interrupted, NotFound, NotSaved, Problem, StudioError
+from studio.core.recipes import Checked, ExportRecipe, MadeWith, Recipe, check, kind_of, model_of, recheck
+from studio.core.settings import changed
+from studio.core.works import Change, Result, Work
+from studio.library.database import Database
+from studio.library.exports import check_target
+from studio.library.files import Files
+from studio.library.jobs import BadTransition, Jobs
+from studio.library.works import Works
+from studio.runtime import messages as m
+from studio.runtime.pool import MakeLink, Pool
+from studio.runtime.schedule import Waiting, share_of_threads
+
+Listener = Callable[[Event | Change], None]
+
+# A recipe kind is a lane: kinds do not wait for one another.
+_EXPORT_CARD = ModelCard(id="files", name="Files", kind="export", engine="export.files", path="", format="", sha256="-")
+
+
+class _Task(msgspec.Struct):
+    """A job this session will run, with what hand-over needs."""
+
+    job: Job
+    card: ModelCard
+
+
+class Session:
+    """Everything that can be asked of the studio.
+
+    Args:
+        paths: where this studio keeps its things.
+        resume: also run jobs that an earlier session left waiting.
+        make_link: starts workers; replaced in tests.
+
+    Raises:
+        NotSaved: the data folder cannot be written.
+        LibraryBroken: the database cannot be used.
+    """
+
+    def __init__(self, paths: Paths, *, resume: bool = False, make_link: MakeLink | None = None) -> None:
+        self.paths = paths
+        try:
+            paths.make()
+        except OSError as error:
+            raise NotSaved(
+                f"The data folder {paths.home} cannot be used: {error.strerror or error}.",
+                "Set STUDIO_HOME to a folder you can write to.",
+            ) from None
+        self._me = this_process()
+        self._lock = threading.RLock()
+        self._listeners: list[Listener] = []
+        self._tasks: dict[str, _Task] = {}
+        self._ends: dict[str, EndEvent] = {}
+        self._ended = threading.Condition(self._lock)
+        self.settings, self.settings_note = load_settings(paths.settings)
+        self._database = Database(paths.database)
+        self._jobs = Jobs(self._database)
+        self._works = Works(self._database)
+        self._files = Files(paths)
+        self._models = Models(paths, self._database)
+        self._pool = Pool(
+            _Journal(self),
+            paths.logs / "workers.log",
+            grace_seconds=self.settings.grace_seconds,
+            make_link=make_link,
+        )
+        self._recover()
+        if resume:
+            self.resume_waiting()
+
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Be told of every Event and Change. Returns a function that ends it."""
+        with self._lock:
+            self._listeners.append(listener)
+
+        def stop() -> None:
+            with self._lock, contextlib.suppress(ValueError):
+                self._listeners.remove(listener)
+
+        return stop
+
+    def _tell(self, *events: Event | Change) -> None:
+        with self._lock:
+            listeners = list(self._listeners)
+        for event in events:
+            for listener in listeners:
+                try:
+                    listener(event)
+                except Exception:  # a listener's mistake must not stop the queue: the second of the three places
+                    traceback.print_exc(file=sys.stderr)
+
+    # -- jobs -------------------------------------------------------------------------------------------------------
+
+    def recipe(self, kind: str, given: dict[str, Any]) -> Checked:
+        """Build a recipe from what a person gave, filled up with what suits the chosen model.
+
+        Raises:
+            BadRecipe, ModelMissing, ModelBroken, ModelRefused, ModelUnfit.
+        """
+        first = check(kind, {name: value for name, value in given.items() if value is not None})
+        if kind == "export":
+            return first
+        card = self.model(kind, model_of(first.recipe))
+        whole = check(kind, fit.with_defaults(card, given))
+        return Checked(fit.fitted(whole.recipe, card), whole.notes)
+
+    def submit(self, recipe: Recipe, *, priority: int = 0, redo_of: str = "", notes: tuple[str, ...] = ()) -> Job:
+        """Put a job in the queue. It is on disk when this returns.
+
+        Raises:
+            BadRecipe, ModelMissing, ModelBroken, ModelRefused, ModelUnfit: nothing was queued.
+            NotSaved: the queue could not be written.
+        """
+        checked = recheck(recipe)
+        recipe, card = self._fitted(checked.recipe)
+        job = self._jobs.add(recipe, owner=self._me, priority=priority, redo_of=redo_of)
+        job = msgspec.structs.replace(job, notes=tuple(dict.fromkeys((*notes, *checked.notes))))
+        self._enqueue(job, card)
+        return job
+
+    def _fitted(self, recipe: Recipe) -> tuple[Recipe, ModelCard]:
+        if isinstance(recipe, ExportRecipe):
+            work = self.work(recipe.work)
+            check_target(work.kind, recipe.to, recipe.overwrite)
+            return msgspec.structs.replace(recipe, work=work.id), _EXPORT_CARD
+        card = self.model(kind_of(recipe), model_of(recipe))
+        return fit.fitted(recipe, card), card
+
+    def _enqueue(self, job: Job, card: ModelCard) -> None:
+        with self._lock:
+            self._tasks[job.id] = _Task(job, card)
+        self._tell(Queued(job=job.id), Change(jobs=(job.id,)))
+        self._pool.add(
+            Waiting(job.id, job.kind, card.id, priority=job.priority, position=job.position, seq=job.seq)
+        )  # fmt: skip
+
+    def redo(self, work_id: str) -> Job:
+        """Make a work again, in the circumstances it was first made in."""
+        work = self.work(work_id)
+        return self.submit(work.recipe, redo_of=work.id)
+
+    def retry(self, job_id: str) -> Job:
+        """Run an ended job's recipe once more, as a new job."""
+        return self.submit(self.job(job_id).recipe)
+
+    def export(self, work_id: str, to: Path, *, quality: int = 90, overwrite: bool = False) -> Job:
+        """Write a work to a file of the user's choice; the ending decides the format."""
+        recipe = check(
+            "export", {"work": work_id, "to": str(Path(to).absolute()), "quality": quality, "overwrite": overwrite}
+        ).recipe
+        return self.submit(recipe)
+
+    def cancel(self, job_id: str) -> Change:
+        """Stop a job. Its Cancelled event comes when it is true; an ended job stays as it is."""
+        job = self.job(job_id)
+        if job.state.ended:
+            return Change()
+        if not self._pool.cancel(job.id) and job.state is JobState.QUEUED and not self._runs_elsewhere(job):
+            with contextlib.suppress(BadTransition):  # left over from an earlier session
+                self._jobs.end(job.id, JobState.CANCELLED)
+                self._tell(Cancelled(job=job.id), Change(jobs=(job.id,)))
+        return Change(jobs=(job.id,))
+
+    def move(self, job_id: str, *, priority: int | None = None, before: str = "") -> Change:
+        """Give a waiting job another priority, or put it before another waiting one."""
+        job = self.job(job_id)
+        position = None
+        if before:
+            queue = [w for w in self._pool.queue() if w.job != job.id]
+            at = next((i for i, w in enumerate(queue) if w.job == before), None)
+            if at is None:
+                raise NotFound(f"Job {before} does not wait.")
+            ahead = queue[at - 1].position if at else queue[at].position - 2
+            position, priority = (ahead + queue[at].position) / 2, queue[at].priority
+        self._jobs.place(job.id, priority=priority, position=position)
+        job = self._jobs.get(job.id)
+        with self._lock:
+            task = self._tasks.get(job.id)
+        if task is not None and any(w.job == job.id for w in self._pool.queue()):
+            self._pool.add(
+                Waiting(job.id, job.kind, task.card.id, priority=job.priority, position=job.position, seq=job.seq)
+            )
+        self._tell(Change(jobs=(job.id,)))
+        return Change(jobs=(job.id,))
+
+    def pause(self, lane: str = "*") -> None:
+        """Start nothing more; what runs goes on."""
+        self._pool.pause(lane)
+
+    def unpause(self, lane: str = "*") -> None:
+        self._pool.resume(lane)
+
+    def queue(self) -> list[str]:
+        """Ids of the waiting jobs, in the order in which they will run."""
+        return [w.job for w in self._pool.queue()]
+
+    def jobs(self, *, limit: int = 100) -> list[Job]:
+        """Jobs, newest first."""
+        return self._jobs.recent(limit=limit)
+
+    def job(self, job_id: str) -> Job:
+        """Raises NotFound."""
+        job = self._jobs.find(job_id)
+        if job is None:
+            raise NotFound(f"There is no job “{job_id[:40]}”.", "“studio jobs” lists them.")
+        return job
+
+    def wait(self, job_id: str, timeout: float | None = None) -> EndEvent | None:
+        """Wait for a job of this session to end.
+
+        Returns:
+            None when `timeout` seconds have passed.
+
+        Raises:
+            NotFound: this session did not run such a job.
+        """
+        with self._ended:
+            if job_id not in self._tasks and job_id not in self._ends:
+                raise NotFound(f"Job “{job_id[:40]}” is not one of this session.")
+            self._ended.wait_for(lambda: job_id in self._ends, timeout)
+            return self._ends.get(job_id)
+
+    def mine(self) -> list[str]:
+        """Ids of this session's jobs that have not ended."""
+        with self._lock:
+            return list(self._tasks)
+
+    def resume_waiting(self) -> Change:
+        """Run the jobs that earlier sessions left waiting."""
+        taken = []
+        for job in self._jobs.unfinished():
+            if job.state is not JobState.QUEUED or job.id in self._tasks or self._runs_elsewhere(job):
+                continue
+            self._jobs.take(job.id, self._me)
+            try:
+                _, card = self._fitted(job.recipe)
+            except StudioError as error:
+                self._fail(job.id, error.problem)
+                continue
+            self._enqueue(job, card)
+            taken.append(job.id)
+        return Change(jobs=tuple(taken))
+
+    # -- works ------------------------------------------------------------------------------------------------------
+
+    def works(self, *, limit: int = 100, kind: str = "", before: str = "") -> list[Work]:
+        """Works, newest first."""
+        return self._works.recent(limit=limit, kind=kind, before=before)
+
+    def work(self, work_id: str) -> Work:
+        """A work by its id or the beginning of it. Raises NotFound."""
+        work = self._works.find(work_id)
+        if work is None and len(work_id) >= 4:
+            near = self._works.like(work_id)
+            if len(near) == 1:
+                work = self._works.find(near[0])
+        if work is None:
+            raise NotFound(f"There is no work “{work_id[:40]}”.", "“studio works” lists them.")
+        return work
+
+    def path(self, work: Work) -> Path:
+        """The absolute path of a work's master."""
+        return self._files.path(work.master.path)
+
+    def files(self, work: Work) -> list[Path]:
+        """The absolute paths of all its files, the master first."""
+        assets = sorted(work.assets, key=lambda a: a.role != "master")
+        return [*(self._files.path(a.path) for a in assets), self._files.sidecar_path(work)]
+
+    def rebuild(self) -> Change:
+        """Add every work whose sidecar is there and whose row is not."""
+        works = tuple(self._files.sidecars())
+        known = {w.id for w in works if self._works.find(w.id)}
+        new = tuple(w for w in works if w.id not in known)
+        self._works.add(new)
+        change = Change(works=tuple(w.id for w in new))
+        self._tell(change)
+        return change
+
+    # -- models and settings ----------------------------------------------------------------------------------------
+
+    def models(self) -> list[ModelCard]:
+        """Every model that can be used."""
+        return self._models.cards()
+
+    def broken_models(self) -> list[tuple[Path, Problem]]:
+        """Files that look like models but cannot be used, and why."""
+        return self._models.broken()
+
+    def model(self, kind: str, name_or_path: str = "") -> ModelCard:
+        """The model a recipe means; empty takes the one in the settings, then the first of its kind."""
+        preferred = {
+            "text": self.settings.text_model,
+            "image": self.settings.image_model,
+            "speech": self.settings.voice,
+        }
+        return self._models.choose(kind, name_or_path or preferred.get(kind, ""))
+
+    def add_model(self, path: Path) -> ModelCard:
+        """Remember a model by its path. Raises ModelMissing, ModelBroken, ModelRefused."""
+        card = self._models.add(path)
+        self._tell(Change(models=(card.id,)))
+        return card
+
+    def warm(self, kind: str, model: str = "") -> None:
+        """Load a model in the background, so that the first job starts at once."""
+        card = self.model(kind, model)
+        self._pool.warm(kind, card.engine, card, self._plan(None, kind, frozenset()), self.paths.cache)
+
+    def unload(self, kind: str) -> None:
+        """Give the memory of a kind's model back."""
+        self._pool.unload(kind)
+
+    def workers(self) -> list[tuple[str, str, int]]:
+        """Lane, model id and process id of every worker."""
+        return [(view.lane, view.model, pid) for view, pid in self._pool.workers()]
+
+    def change_settings(self, **values: Any) -> Change:
+        """Change settings and keep them. Raises BadSetting, NotSaved."""
+        with self._lock:
+            self.settings = changed(self.settings, **values)
+            save_settings(self.paths.settings, self.settings)
+            self._pool.grace_seconds = self.settings.grace_seconds
+        change = Change(settings=tuple(values))
+        self._tell(change)
+        return change
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def close(self, *, running: str = "cancel") -> None:
+        """End the workers and close the library. Waiting jobs stay in the queue for the next session.
+
+        Args:
+            running: "cancel" stops what runs and waits for it, "requeue" puts it back in the queue.
+        """
+        self._pool.pause()
+        at_work = list(self._pool.running())
+        if running == "cancel":
+            for job in at_work:
+                self._pool.cancel(job)
+            for job in at_work:
+                with contextlib.suppress(NotFound):
+                    self.wait(job, self.settings.grace_seconds + 10)
+        self._pool.close()
+        for job in at_work if running == "requeue" else ():
+            with contextlib.suppress(BadTransition):
+                self._jobs.requeue(job)
+                self._files.clear(job)
+        self._database.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _runs_elsewhere(self, job: Job) -> bool:
+        return job.owner != self._me and is_alive(job.owner)
+
+    def _plan(self, made_with: MadeWith | None, lane: str, busy: frozenset[str]) -> Plan:
+        cores = self.settings.threads or physical_cores()
+        plan = Plan(
+            device=self.settings.device,
+            threads=share_of_threads(cores, lane, busy),
+            n_ctx=0,
+            preview_every=self.settings.preview_every,
+        )
+        if made_with is None:
+            return plan
+        # Made again in the circumstances of the first time; where they are gone the worker says what differs.
+        return msgspec.structs.replace(
+            plan,
+            device=made_with.device or plan.device,
+            dtype=made_with.dtype or plan.dtype,
+            threads=made_with.threads or plan.threads,
+            n_batch=made_with.n_batch or plan.n_batch,
+            n_ctx=made_with.n_ctx,
+        )
+
+    def _hand_over(self, job_id: str, busy: frozenset[str]) -> m.Run:
+        with self._lock:
+            task = self._tasks[job_id]
+        recipe = task.job.recipe
+        try:
+            out_dir = self._files.staging(job_id)
+            if isinstance(recipe, ExportRecipe):
+                self._write_request(recipe, out_dir)
+        except OSError as error:
+            raise NotSaved(f"The staging folder cannot be written: {error.strerror or error}.") from None
+        self._jobs.start(job_id)
+        self._tell(Change(jobs=(job_id,)))
+        return m.Run(
+            job=job_id,
+            engine=task.card.engine,
+            card=task.card,
+            recipe=recipe,
+            plan=self._plan(recipe.made_with, task.job.kind, busy),
+            out_dir=str(out_dir),
+            cache_dir=str(self.paths.cache),
+        )
+
+    def _write_request(self, recipe: ExportRecipe, out_dir: Path) -> None:
+        """An export engine has no database: it reads what it needs of the work from a file."""
+        work = self.work(recipe.work)
+        request = {
+            "master": str(self.path(work)),
+            "kind": work.kind,
+            "title": work.title,
+            "recipe": work.recipe,
+            "meta": work.meta,
+            "created": work.created,
+        }
+        (out_dir / "request.json").write_bytes(msgspec.json.encode(request))
+
+    def _finish(self, job_id: str, result: Result, *, cancelled: bool = False) -> None:
+        """Keep what a job made, then say that it ended. Whatever goes wrong, it ends."""
+        with self._lock:
+            task = self._tasks[job_id]
+        state = JobState.CANCELLED if cancelled else JobState.FINISHED
+        try:
+            works, files = self._keep(task.job, result, state)
+        except (OSError, NotSaved) as error:
+            reason = error.problem.sentence if isinstance(error, NotSaved) else (error.strerror or str(error))
+            problem = NotSaved(
+                f"It was made but could not be kept: {reason.rstrip('.')}.",
+                "Make room on the disk; the studio keeps it at its next start.",
+                detail=traceback.format_exc(),
+            ).problem
+            self._fail(job_id, problem, keep_staging=True)
+            return
+        ids = tuple(w.id for w in works)
+        if cancelled:
+            self._end(Cancelled(job=job_id, works=works), ids)
+        else:
+            notes = tuple(dict.fromkeys((*task.job.notes, *result.notes)))
+            self._end(Finished(job=job_id, works=works, files=files, notes=notes), ids)
+
+    def _keep(self, job: Job, result: Result, state: JobState) -> tuple[tuple[Work, ...], tuple[str, ...]]:
+        notes = tuple(dict.fromkeys((*job.notes, *result.notes)))
+        if isinstance(job.recipe, ExportRecipe):
+            self._jobs.end(job.id, state, notes=notes)
+            self._files.clear(job.id)
+            return (), tuple(a.name for a in result.artifacts)
+        commit = self._files.plan(job, result, complete=state is JobState.FINISHED)
+        self._files.promise(commit)
+        self._files.settle(commit)
+        with self._database.transaction():
+            self._works.add(commit.works)
+            self._jobs.end(job.id, state, notes=notes)
+        self._files.clear(job.id)
+        return commit.works, ()
+
+    def _fail(self, job_id: str, problem: Problem, *, keep_staging: bool = False) -> None:
+        with contextlib.suppress(NotSaved):  # a full disk: the event below still tells; the next start marks it
+            self._jobs.end(job_id, JobState.FAILED, problem=problem)
+        if not keep_staging:
+            self._files.clear(job_id)
+        self._end(Failed(job=job_id, problem=problem))
+
+    def _cancelled(self, job_id: str, result: Result | None) -> None:
+        if result is not None and result.artifacts:
+            self._finish(job_id, result, cancelled=True)
+            return
+        self._jobs.end(job_id, JobState.CANCELLED)
+        self._files.clear(job_id)
+        self._end(Cancelled(job=job_id))
+
+    def _end(self, event: EndEvent, works: tuple[str, ...] = ()) -> None:
+        self._tell(event, Change(jobs=(event.job,), works=works))
+        # Listeners first: who waits for the end has seen all that came before it.
+        with self._ended:
+            self._tasks.pop(event.job, None)
+            self._ends[event.job] = event
+            while len(self._ends) > 1000:
+                del self._ends[next(iter(self._ends))]
+            self._ended.notify_all()
+
+    def _recover(self) -> None:
+        """After a crash: keep what was promised, mark what was interrupted, remove what is left over."""
+        for job in self._jobs.unfinished():
+            if job.state is JobState.RUNNING and not self._runs_elsewhere(job):
+                with contextlib.suppress(BadTransition):  # another process recovers it at this moment
+                    self._recover_job(job)
+        for job_id in self._files.staged():
+            left = self._jobs.find(job_id)
+            if left is None or not left.state.ended:
+                continue  # of another database, or at work
+            commit = self._files.pending(job_id)
+            with contextlib.suppress(OSError):  # still no room: it waits for the next start
+                if commit is not None:
+                    self._files.settle(commit)
+                    self._works.add(commit.works)
+                self._files.clear(job_id)
+
+    def _recover_job(self, job: Job) -> None:
+        commit = self._files.pending(job.id)
+        if commit is None:
+            problem = Interrupted(
+                "The studio was ended while this was being made.", "Run it again: “studio jobs --retry ID”."
+            ).problem
+            self._jobs.end(job.id, JobState.FAILED, problem=problem)
+            self._files.clear(job.id)
+            return
+        self._files.settle(commit)
+        with self._database.transaction():
+            self._works.add(commit.works)
+            self._jobs.end(job.id, JobState.FINISHED if commit.complete else JobState.CANCELLED)
+        self._files.clear(job.id)
+
+
+class _Journal:
+    """What the pool tells, written down by the session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def hand_over(self, job: str, busy: frozenset[str]) -> m.Run:
+        return self._session._hand_over(job, busy)
+
+    def happened(self, event: Event) -> None:
+        self._session._tell(event)
+
+    def done(self, job: str, result: Result) -> None:
+        self._session._finish(job, result)
+
+    def failed(self, job: str, problem: Problem) -> None:
+        self._session._fail(job, problem)
+
+    def cancelled(self, job: str, result: Result | None) -> None:
+        self._session._cancelled(job, result)

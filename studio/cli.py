@@ -1,0 +1,364 @@
+"""The command line: the same Session as the window. Scripts rely on what it prints with --json and on its exit codes.
+
+Exit codes: 0 done · 1 a Problem · 2 the command itself is wrong · 130 cancelled by Ctrl+C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+from studio import __version__
+from studio.core.events import Cancelled, EndEvent, Failed
+from studio.core.jobs import Job
+from studio.core.paths import Paths
+from studio.core.problems import BadRecipe, Problem, StudioError
+from studio.core.recipes import RECIPES, WORDS, Field, fields
+from studio.core.works import Work
+
+VERBS = {"text": "text", "image": "image", "speak": "speech"}  # the command's word -> kind of work
+
+EXIT_PROBLEM, EXIT_USAGE, EXIT_CANCELLED = 1, 2, 130
+
+
+class _Usage(StudioError):
+    code = "usage"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong as a Problem, so that --json stays JSON."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _Usage(f"{message[:1].upper()}{message[1:]}.", f"“{self.prog} --help” shows what it takes.")
+
+
+def default_home() -> Path:
+    """STUDIO_HOME, or the system's place for a program's data."""
+    chosen = os.environ.get("STUDIO_HOME")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("studio", appauthor=False))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in arguments
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A terminal that cannot show a character shows an escape instead of ending the program.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        options = parser().parse_args(arguments)
+        return int(options.run(options))
+    except _Usage as error:
+        return _complain(error.problem, as_json, EXIT_USAGE)
+    except StudioError as error:
+        return _complain(error.problem, as_json, EXIT_PROBLEM)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`studio works | head`); what was begun is done.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PROBLEM
+
+
+def _complain(problem: Problem, as_json: bool, code: int) -> int:
+    if as_json:
+        print(msgspec.json.encode(problem).decode())
+    else:
+        print(problem.sentence, file=sys.stderr)
+        if problem.hint:
+            print(problem.hint, file=sys.stderr)
+    return code
+
+
+# -- what it takes -----------------------------------------------------------------------------------------------------
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; flags of the three verbs come from the recipes' declarations."""
+    top = _Parser(prog="studio", description="Write, paint and speak with models on this computer.")
+    top.add_argument("--version", action="version", version=f"studio {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    about = {"text": "write a text", "image": "paint a picture", "speak": "read a text aloud"}
+    for verb, kind in VERBS.items():
+        sub = _command(commands, verb, about[verb], _make)
+        sub.set_defaults(kind=kind)
+        _add_fields(sub, kind)
+
+    sub = _command(commands, "redo", "make a work again, the same", _redo)
+    sub.add_argument("id", help="the work's id, or the beginning of it")
+
+    sub = _command(commands, "export", "write a work to a file; the ending decides the format", _export)
+    sub.add_argument("id", help="the work's id, or the beginning of it")
+    sub.add_argument("--to", required=True, metavar="FILE", help="for example story.md, picture.webp, voice.mp3")
+    for field in fields(RECIPES["export"]):
+        _add_field(sub, field)
+
+    sub = _command(commands, "jobs", "list jobs, newest first", _jobs)
+    sub.add_argument("--limit", type=int, default=50, help="how many (%(default)s)")
+    sub.add_argument("--retry", metavar="ID", help="run an ended job once more")
+    sub.add_argument("--cancel", metavar="ID", help="cancel a waiting job")
+    sub.add_argument("--run", action="store_true", dest="run_waiting", help="run what still waits from earlier")
+
+    sub = _command(commands, "works", "list works, newest first", _works)
+    sub.add_argument("--limit", type=int, default=50, help="how many (%(default)s)")
+    sub.add_argument("--kind", choices=sorted(set(VERBS.values())), default="", help="only this kind")
+
+    sub = _command(commands, "models", "list models", _models)
+    sub.add_argument("--add", metavar="PATH", help="remember a model file or folder")
+
+    sub = _command(commands, "doctor", "look whether all is well", _doctor)
+    sub.add_argument("--rebuild", action="store_true", help="bring works back whose database entry is lost")
+
+    sub = _command(commands, "demo", "make one piece: a text, a picture of it, and a narration", _demo)
+    sub.add_argument("--out", metavar="DIR", default="demo-output", help="where to put it (%(default)s)")
+    sub.add_argument("--seed", type=int, default=None, help="start of the random numbers")
+    return top
+
+
+def _command(commands: Any, name: str, help: str, run: Any) -> argparse.ArgumentParser:
+    sub: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help[:1].upper() + help[1:] + ".")
+    sub.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    sub.set_defaults(run=run)
+    return sub
+
+
+def _add_fields(sub: argparse.ArgumentParser, kind: str) -> None:
+    words = WORDS[kind]
+    for field in fields(RECIPES[kind]):
+        if field.name == words:
+            sub.add_argument("words", metavar=words.upper(), nargs="?", help=f"{field.help} “-” reads standard input.")
+            sub.add_argument(f"--{words}-file", dest="words_file", metavar="FILE", help="read it from a text file")
+        else:
+            _add_field(sub, field)
+    if kind == "speech":
+        sub.add_argument("--model", dest="voice", help=argparse.SUPPRESS)
+
+
+def _add_field(sub: argparse.ArgumentParser, field: Field) -> None:
+    flag = "--" + field.name.replace("_", "-")
+    names = [flag] if flag == f"--{field.name}" else [flag, f"--{field.name}"]
+    default = "" if field.default in (None, "", ()) else f" ({field.default})"
+    unit = f" [{field.unit}]" if field.unit else ""
+    help = f"{field.help}{unit}{default}".replace("%", "%%")
+    common: dict[str, Any] = {"dest": field.name, "default": None, "help": help}
+    if field.type == "bool":
+        sub.add_argument(*names, action="store_true", **common)
+    elif field.type == "strings":
+        sub.add_argument(*names, action="append", metavar="STRING", **common)
+    elif field.type == "choice":
+        sub.add_argument(*names, choices=field.choices, **common)
+    elif field.type == "other":
+        sub.add_argument(*names, type=_json_value, metavar="JSON", **common)
+    else:
+        sub.add_argument(*names, type={"int": _whole, "float": _number}.get(field.type, str), **common)
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"“{text[:40]}” is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"“{text[:40]}” is not a number") from None
+
+
+def _json_value(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text.encode())
+    except msgspec.DecodeError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    kind = options.kind
+    given = {f.name: getattr(options, f.name, None) for f in fields(RECIPES[kind]) if f.name != WORDS[kind]}
+    given[WORDS[kind]] = _words(options)
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _words(options: argparse.Namespace) -> str:
+    if options.words_file:
+        try:
+            return Path(options.words_file).read_bytes().decode("utf-8-sig", "surrogateescape")
+        except OSError as error:
+            raise BadRecipe(f"Could not read {options.words_file}: {error.strerror or error}.") from None
+    if options.words == "-":
+        return sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape")
+    return options.words or ""
+
+
+# -- what it does ------------------------------------------------------------------------------------------------------
+
+
+def _session(**options: Any) -> Any:
+    from studio.app.session import Session
+
+    return Session(Paths(default_home()), **options)
+
+
+def _make(options: argparse.Namespace) -> int:
+    with _session() as session:
+        checked = session.recipe(options.kind, _given(options))
+        job = session.submit(checked.recipe, notes=checked.notes)
+        return _follow(session, job, options.json)
+
+
+def _redo(options: argparse.Namespace) -> int:
+    with _session() as session:
+        return _follow(session, session.redo(options.id), options.json)
+
+
+def _export(options: argparse.Namespace) -> int:
+    with _session() as session:
+        more = {} if options.quality is None else {"quality": options.quality}
+        job = session.export(options.id, Path(options.to), overwrite=bool(options.overwrite), **more)
+        return _follow(session, job, options.json)
+
+
+def _follow(session: Any, job: Job, as_json: bool) -> int:
+    from studio.show import follow
+
+    end, streamed = follow(session, job, quiet=as_json)
+    return _report(session, job, end, as_json, streamed=streamed)
+
+
+def _report(session: Any, job: Job, end: EndEvent, as_json: bool, *, streamed: bool) -> int:
+    if isinstance(end, Failed):
+        return _complain(end.problem, as_json, EXIT_PROBLEM)
+    if isinstance(end, Cancelled):
+        kept = f" {len(end.works)} finished before that and are kept." if end.works else ""
+        return _complain(Problem("cancelled", f"Cancelled.{kept}"), as_json, EXIT_CANCELLED)
+    if as_json:
+        works = [_describe(session, work) for work in end.works]
+        made = {"job": job.id, "works": works, "notes": list(end.notes)}
+        if end.files:
+            made["files"] = list(end.files)
+        print(msgspec.json.encode(made).decode())
+        return 0
+    for work in end.works:
+        if work.kind == "text" and not streamed:
+            print(session.path(work).read_text(encoding="utf-8"))
+        print(f"{work.id}  {session.path(work)}", file=sys.stderr if work.kind == "text" else sys.stdout)
+    for file in end.files:
+        print(file)
+    for note in end.notes:
+        print(note, file=sys.stderr)
+    return 0
+
+
+def _describe(session: Any, work: Work) -> dict[str, Any]:
+    """A work as scripts see it; keep it stable."""
+    return {
+        "id": work.id,
+        "kind": work.kind,
+        "title": work.title,
+        "created": work.created,
+        "files": [str(path) for path in session.files(work)],
+        "recipe": msgspec.to_builtins(work.recipe),
+        "meta": work.meta,
+        "notes": list(work.notes),
+        "seconds": work.seconds,
+        "complete": work.complete,
+        "job": work.job,
+    }
+
+
+def _jobs(options: argparse.Namespace) -> int:
+    with _session(resume=options.run_waiting) as session:
+        if options.retry:
+            return _follow(session, session.retry(options.retry), options.json)
+        if options.cancel:
+            session.cancel(options.cancel)
+        if options.run_waiting:
+            for job_id in session.mine():
+                session.wait(job_id)
+        jobs = session.jobs(limit=max(1, options.limit))
+        if options.json:
+            print(msgspec.json.encode({"jobs": [_describe_job(job) for job in jobs]}).decode())
+            return 0
+        for job in jobs:
+            why = f"  {job.problem.sentence}" if job.problem else ""
+            print(f"{job.id}  {job.created[:19].replace('T', ' ')}  {job.kind:7} {job.state:9}{why}")
+        if not jobs:
+            print('There are no jobs yet. “studio text "Once upon a time"” makes one.')
+        return 0
+
+
+def _describe_job(job: Job) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(job)
+    return {**found, "kind": job.kind}
+
+
+def _works(options: argparse.Namespace) -> int:
+    with _session() as session:
+        works = session.works(limit=max(1, options.limit), kind=options.kind)
+        if options.json:
+            print(msgspec.json.encode({"works": [_describe(session, work) for work in works]}).decode())
+            return 0
+        from studio.core.text import shown
+
+        for work in works:
+            print(f"{work.id}  {work.created[:19].replace('T', ' ')}  {work.kind:7} {shown(work.title)}")
+        if not works:
+            print('There are no works yet. “studio text "Once upon a time"” makes one.')
+        return 0
+
+
+def _models(options: argparse.Namespace) -> int:
+    with _session() as session:
+        if options.add:
+            session.add_model(Path(options.add))
+        cards, broken = session.models(), session.broken_models()
+        if options.json:
+            listed = {
+                "models": msgspec.to_builtins(cards),
+                "broken": [{"path": str(path), **msgspec.to_builtins(problem)} for path, problem in broken],
+            }
+            print(msgspec.json.encode(listed).decode())
+            return 0
+        from studio.core.text import shown
+
+        for card in cards:
+            licence = f", {card.licence}" if card.licence else ""
+            print(f"{card.id:28} {card.kind:7} {shown(card.name)} ({card.family or card.format}{licence})")
+        for _, problem in broken:
+            print(f"{problem.sentence} {problem.hint}", file=sys.stderr)
+        return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from studio.app.doctor import examine
+
+    with _session() as session:
+        rebuilt = session.rebuild().works if options.rebuild else ()
+        findings = examine(session)
+        if options.json:
+            print(msgspec.json.encode({"findings": findings, "rebuilt": rebuilt}).decode())
+        else:
+            for finding in findings:
+                print(f"{'ok  ' if finding.good else 'look'}  {finding.about}: {finding.sentence}")
+            if options.rebuild:
+                print(f"{len(rebuilt)} works were brought back from their sidecar files.")
+        return 0 if all(f.good for f in findings) else EXIT_PROBLEM
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from studio.demo import run_demo
+
+    with _session() as session:
+        return run_demo(session, Path(options.out), seed=options.seed, as_json=options.json)

@@ -1,0 +1,210 @@
+"""From a recipe to the arguments of one pipeline's call. Knows signatures and sizes; computes nothing.
+
+A pipeline gets only what its call takes. What a recipe asks for beyond that is said in a note and left out.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from studio.core.cards import ModelCard
+from studio.core.problems import BadRecipe, ModelUnfit
+from studio.core.recipes import ImageRecipe
+from studio.engines.image import schedulers
+
+_UNLIMITED = 100_000  # tokens; tokenizers without a limit say 10^30
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One checked request.
+
+    Attributes:
+        arguments: for the pipeline's call, all but the generator and the callback.
+        size: width and height that must come out, px, or None where the pipeline chooses.
+        painted: the same, with a guess in place of None.
+        steps: denoising steps. reports: how the pipeline tells of its steps.
+        scheduler: makes a new scheduler for one picture; None where the pipeline has none.
+    """
+
+    arguments: dict[str, Any]
+    size: tuple[int, int] | None
+    painted: tuple[int, int]
+    steps: int
+    reports: Literal["step_end", "callback", "bar"]
+    scheduler: Callable[[], Any] | None
+
+
+def ask(
+    pipe: Any, own_scheduler: Any, card: ModelCard | None, recipe: ImageRecipe, note: Callable[[str], None]
+) -> Asked:
+    """Hold a recipe to what this pipeline can do.
+
+    Raises:
+        BadRecipe: a size the model cannot do. ModelUnfit: it is no text-to-picture model, or the scheduler does not fit.
+    """
+    takes = inspect.signature(type(pipe).__call__).parameters
+    if "prompt" not in takes or "generator" not in takes:
+        raise ModelUnfit(f"“{type(pipe).__name__}” does not make pictures from words.", "Choose another model.")
+    for needed in ("image", "mask_image", "control_image", "video"):
+        if needed in takes and takes[needed].default is inspect.Parameter.empty:
+            raise ModelUnfit(f"“{type(pipe).__name__}” needs a picture to start from.", "Choose another model.")
+    size, painted = _size(pipe, card, recipe)
+    wanted: dict[str, Any] = {"prompt": recipe.prompt}
+    if size is not None:
+        if "width" in takes and "height" in takes:
+            wanted |= {"width": size[0], "height": size[1]}
+        else:
+            note("This model chooses the size of its pictures itself.")
+            size = None
+    wanted |= _steps(takes, recipe, note)
+    wanted |= _guidance(pipe, takes, recipe, note)
+    if recipe.guidance_rescale:
+        if "guidance_rescale" in takes:
+            wanted["guidance_rescale"] = recipe.guidance_rescale
+        else:
+            note("This model has no guidance rescale; it was left out.")
+    _count_tokens(pipe, takes, recipe, note)
+    reports = _reports(pipe, takes, note)
+    return Asked(wanted, size, painted, recipe.steps, reports, _scheduler(own_scheduler, recipe))
+
+
+def _scheduler(own: Any, recipe: ImageRecipe) -> Callable[[], Any] | None:
+    if own is None:
+        if recipe.scheduler != "model":
+            raise ModelUnfit("This model has no scheduler to choose.", "Leave it at “model”.", field="scheduler")
+        return None
+    name = recipe.scheduler
+    made = schedulers.build(own, name)  # now, so that what does not fit is said before anything is computed
+
+    def fresh() -> Any:
+        return schedulers.build(own, name)
+
+    del made
+    return fresh
+
+
+def _reports(pipe: Any, takes: Any, note: Callable[[str], None]) -> Literal["step_end", "callback", "bar"]:
+    if "callback_on_step_end" in takes:
+        if "latents" not in getattr(pipe, "_callback_tensor_inputs", ["latents"]):
+            note("No previews with this model: it does not show its latents.")
+            return "bar"
+        return "step_end"
+    if "callback" in takes and "callback_steps" in takes:
+        return "callback"
+    note("No previews with this model: its pipeline does not show its steps.")
+    return "bar"
+
+
+def _steps(takes: Any, recipe: ImageRecipe, note: Callable[[str], None]) -> dict[str, int]:
+    if "num_inference_steps" in takes:
+        return {"num_inference_steps": recipe.steps}
+    note("This model chooses the number of its steps itself.")
+    return {}
+
+
+def _guidance(pipe: Any, takes: Any, recipe: ImageRecipe, note: Callable[[str], None]) -> dict[str, Any]:
+    """Guidance and the negative prompt, under the names this pipeline has for them."""
+    found: dict[str, Any] = {}
+    # Two kinds: "guidance_scale" is classifier-free guidance, except where the pipeline has "true_cfg_scale" for that.
+    # There it is a number the network was taught to read (Flux), or not used at all, with default None (Qwen-Image).
+    true_guidance = "true_cfg_scale" in takes
+    only_true = true_guidance and ("guidance_scale" not in takes or takes["guidance_scale"].default is None)
+    if only_true:
+        found["true_cfg_scale"] = recipe.guidance
+        if recipe.guidance > 1 and "negative_prompt" in takes:
+            found["negative_prompt"] = recipe.negative or " "  # without any, these pipelines leave guidance off
+            return found
+    elif "guidance_scale" in takes:
+        found["guidance_scale"] = recipe.guidance
+    elif recipe.guidance not in (0.0, 1.0):
+        note("This model has no guidance; it was left out.")
+    if recipe.negative.strip():
+        if "negative_prompt" not in takes or (true_guidance and not only_true):
+            note("This model cannot avoid things; what to avoid was left out.")
+        else:
+            # Left out when empty: some pipelines (SDXL) tell an empty text from none.
+            found["negative_prompt"] = recipe.negative
+            if recipe.guidance <= 1:
+                note("With guidance at 1 or below, what to avoid has no effect.")
+    return found
+
+
+def _size(
+    pipe: Any, card: ModelCard | None, recipe: ImageRecipe
+) -> tuple[tuple[int, int] | None, tuple[int, int]]:
+    """The size to ask for, or None for the pipeline's own, and a guess where that is unknown."""
+    limits = card.limits if card else None
+    multiple = (limits.size_multiple if limits else None) or size_multiple(pipe)
+    own_wide, own_high = _own_size(pipe)
+    wide = recipe.width or (limits.width if limits else None)
+    high = recipe.height or (limits.height if limits else None)
+    if wide is None and high is None:
+        return None, (own_wide, own_high)
+    wide, high = wide or own_wide, high or own_high
+    for name, value in (("width", wide), ("height", high)):
+        if value % multiple:
+            low = value // multiple * multiple
+            near = [str(v) for v in (low, low + multiple) if v > 0]
+            raise BadRecipe(
+                f"This model needs a {name} that is a multiple of {multiple}; {value} is not.",
+                f"The nearest that fit are {' and '.join(near)}.", field=name,
+            )  # fmt: skip
+    return (wide, high), (wide, high)
+
+
+def size_multiple(pipe: Any) -> int:
+    """What width and height must be divisible by, px: the autoencoder's factor times the network's patch."""
+    factor = int(getattr(pipe, "vae_scale_factor", 0) or 8)
+    network = getattr(pipe, "transformer", None)
+    if network is None:
+        return math.lcm(8, factor)  # pipelines around a U-Net check for 8, whatever their autoencoder does
+    patch = network.config.get("patch_size") or 1
+    patch = max(patch) if isinstance(patch, (list, tuple)) else int(patch)
+    if hasattr(pipe, "_pack_latents") or hasattr(pipe, "_patchify_latents"):
+        patch = max(2, patch)  # packed two by two before the network sees them
+    return factor * patch
+
+
+def _own_size(pipe: Any) -> tuple[int, int]:
+    """The size the pipeline takes when none is given, as width and height."""
+    factor = int(getattr(pipe, "vae_scale_factor", 0) or 8)
+    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    sample = getattr(pipe, "default_sample_size", None)
+    if sample is None and network is not None:
+        sample = network.config.get("sample_size")
+    if isinstance(sample, (list, tuple)) and len(sample) == 2:
+        return int(sample[1]) * factor, int(sample[0]) * factor
+    side = int(sample) * factor if isinstance(sample, int) else 1024
+    return side, side
+
+
+def _count_tokens(pipe: Any, takes: Any, recipe: ImageRecipe, note: Callable[[str], None]) -> None:
+    """Say what the longest-reading text encoder will not read."""
+    longest: tuple[int, int] | None = None  # tokens read, tokens there
+    for name in ("tokenizer", "tokenizer_2", "tokenizer_3", "tokenizer_4"):
+        tokenizer = getattr(pipe, name, None)
+        if tokenizer is None or not callable(tokenizer):
+            continue
+        limit = _token_limit(tokenizer, takes)
+        if limit is None:
+            return  # this one reads everything
+        count = len(tokenizer(recipe.prompt, truncation=False, verbose=False)["input_ids"])
+        if longest is None or limit > longest[0]:
+            longest = (limit, count)
+    if longest and longest[1] > longest[0]:
+        read, there = longest
+        note(f"The prompt has {there:,} tokens; this model reads {read:,}, so the last {there - read:,} were cut off.")
+
+
+def _token_limit(tokenizer: Any, takes: Any) -> int | None:
+    limit = int(getattr(tokenizer, "model_max_length", 0) or 0)
+    if "CLIP" not in type(tokenizer).__name__ and "max_sequence_length" in takes:
+        given = takes["max_sequence_length"].default
+        if isinstance(given, int):
+            return given
+    return limit if 0 < limit < _UNLIMITED else None

@@ -1,0 +1,80 @@
+"""From what a pipeline returned to checked files. Knows pictures; knows nothing of models."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from PIL import Image
+
+from studio.core.problems import BadResult
+from studio.core.works import Artifact
+from studio.engines.context import RunContext
+
+COMPRESSION = 4
+THUMBNAIL = 256  # px, longest side
+
+
+def checked(output: Any, size: tuple[int, int] | None, finite: bool) -> Image.Image:
+    """The picture in a pipeline's output, if it is one.
+
+    Args:
+        output: what the pipeline's call returned. size: width and height it must have, px, or None for any.
+        finite: False if NaN or infinity was seen on the way.
+
+    Raises:
+        BadResult: no picture, several, another size, numbers that are not finite, nothing but black, or withheld by
+            the model's own safety checker.
+    """
+    images = getattr(output, "images", None)
+    if not isinstance(images, list) or len(images) != 1 or not isinstance(images[0], Image.Image):
+        raise BadResult("The model gave something that is not a picture.", "Choose another model.")
+    image = images[0]
+    flagged = getattr(output, "nsfw_content_detected", None)
+    if flagged and any(flagged):
+        raise BadResult("The model's own safety checker withheld the picture.", "Try another seed or prompt.")
+    if not finite:
+        raise BadResult(
+            "The picture came out as numbers that are not finite (numerical overflow).",
+            "Try the number format float32, or another scheduler; the model file may also be damaged.",
+        )
+    if size is not None and image.size != size:
+        raise BadResult(
+            f"The model gave {image.width}×{image.height} px where {size[0]}×{size[1]} px were asked for.",
+            f"Ask for {image.width}×{image.height} px.",
+        )
+    low_high = image.convert("RGB").getextrema()
+    if all(high == 0 for _, high in low_high):
+        raise BadResult(
+            "The picture is black all over, which usually is a numerical fault.",
+            "Try the number format float32, another seed or another scheduler.",
+        )
+    return image
+
+
+def save(image: Image.Image, index: int, seed: int, seconds: float, ctx: RunContext) -> list[Artifact]:
+    """Write a picture and its thumbnail to staging.
+
+    Raises:
+        OSError: the disk is full or refuses.
+    """
+    meta = {"width": image.width, "height": image.height}
+    # Encoded in memory first: Pillow hides the system's reason when a write into a file fails.
+    png = _encoded(image, "PNG", compress_level=COMPRESSION)
+    small = image.copy()
+    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    webp = _encoded(small, "WEBP", quality=80, method=3)
+    ctx.check()
+    return [
+        ctx.save(f"{index}.png", png, index=index, seed=seed, seconds=seconds, meta=meta),
+        ctx.save(
+            f"{index}.thumb.webp", webp, index=index, seed=seed, role="thumbnail",
+            meta={"width": small.width, "height": small.height},
+        ),
+    ]  # fmt: skip
+
+
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()

@@ -1,0 +1,448 @@
+"""Texts from GGUF models through llama.cpp. Knows recipes and windows of tokens; knows no HTTP and no Jinja."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import secrets
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+from studio.core.cards import Broken, ModelCard
+from studio.core.plans import Plan
+from studio.core.problems import (
+    BadRecipe,
+    BadResult,
+    ModelBroken,
+    ModelMissing,
+    ModelRefused,
+    ModelUnfit,
+    StudioError,
+)
+from studio.core.recipes import SEED_LIMIT, MadeWith, Message, Recipe, TextRecipe
+from studio.core.works import Artifact, Result
+from studio.engines.context import RunContext
+from studio.engines.text.llama_server import LlamaServer
+from studio.engines.text.local_http import LocalRefused
+from studio.engines.text.stream import Stream
+from studio.engines.text.templates import (
+    Laid,
+    ModelLayout,
+    Renderer,
+    TemplateFailed,
+    few_shot,
+    own_layout,
+    parted,
+    plain,
+)
+from studio.models.gguf_header import GGUFHeader, read_gguf
+
+USUAL_WINDOW = 4096  # tokens, when nobody says otherwise
+WINDOW_STEP = 256  # tokens; llama.cpp rounds windows up to this
+ANSWER_ROOM = 4096  # tokens kept for the answer when a window has to grow; more would cost memory for a maybe
+EVENT_SECONDS = 0.015  # pieces that come faster are sent together: nobody reads faster
+
+
+class Llama:
+    """The engine "text.llama". Holds one model; see studio.engines.base for the order of calls."""
+
+    kind: ClassVar[str] = "text"
+
+    def __init__(self) -> None:
+        self._card: ModelCard | None = None
+        self._plan = Plan()
+        self._stamp: tuple[int, int] = (0, 0)
+        self._header: GGUFHeader | None = None
+        self._server: LlamaServer | None = None
+        self._renderer = Renderer()
+
+    # --- loading
+
+    def load(self, card: ModelCard, plan: Plan, ctx: RunContext) -> None:
+        """Open a GGUF file. Nothing happens when it is open already, unchanged and under the same plan.
+
+        Raises:
+            ModelMissing, ModelBroken, ModelRefused: the file. ModelUnfit: llama.cpp does not know its kind.
+            OutOfMemory, EngineMissing
+        """
+        path = Path(card.path)
+        if card.parts:
+            self._assemble(card, ctx)
+        if self._server is not None and (card, plan, _stamp(path)) == (self._card, self._plan, self._stamp):
+            return
+        self._close_server()
+        # llama.cpp refuses broken files too, but says why only in its log
+        header = read_gguf(path)
+        if isinstance(header, Broken):
+            raise _broken(path, header)
+        if header.chat_template:
+            self._renderer.start()  # gets ready while the model loads
+        self._card, self._plan, self._stamp, self._header = card, plan, _stamp(path), header
+        self._open(self._window(0), ctx)
+
+    @staticmethod
+    def _assemble(card: ModelCard, ctx: RunContext) -> None:
+        from studio.models import starter
+
+        def progress(fraction: float) -> None:
+            ctx.check()
+            ctx.loading(card.name, fraction)
+
+        if not starter.assembled(card):
+            starter.assemble(card, progress)
+
+    def _open(self, n_ctx: int, ctx: RunContext) -> LlamaServer:
+        """The model with a window of `n_ctx` tokens. Another length changes the numbers slightly, so it is exact."""
+        assert self._card is not None
+        if self._server is not None and self._server.n_ctx == n_ctx:
+            return self._server
+        self._close_server()
+        ctx.check()
+        ctx.loading(self._card.name)
+        self._server = LlamaServer(
+            Path(self._card.path),
+            n_ctx=n_ctx,
+            threads=self._plan.threads,
+            n_batch=self._plan.n_batch,
+            device=self._plan.device,
+            log=ctx.cache_dir / "llama-load.log",
+        )
+        ctx.loading(self._card.name, 1.0)
+        return self._server
+
+    def unload(self) -> None:
+        self._close_server()
+        self._renderer.close()
+        self._card = self._header = None
+
+    def _close_server(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+
+    def made_with(self) -> MadeWith:
+        server = self._server
+        versions = {"xllamacpp": importlib.metadata.version("xllamacpp"), "python": platform.python_version()}
+        return MadeWith(
+            engine="text.llama",
+            model_sha256=self._card.sha256 if self._card else "",
+            device=server.device if server else "cpu",
+            threads=server.threads if server else 0,
+            n_batch=server.n_batch if server else 0,
+            n_ctx=server.n_ctx if server else 0,
+            versions=versions,
+            system=f"{platform.system()} {platform.machine()}",
+        )
+
+    # --- the window of tokens
+
+    @property
+    def _longest(self) -> int:
+        """Tokens the model was made for, 0 if it does not say."""
+        said = self._card.limits.context if self._card else None
+        return said or (self._header.context_length if self._header else 0)
+
+    def _window(self, asked: int) -> int:
+        """The window for a recipe that asks for `asked` tokens, or 0."""
+        window = asked or self._plan.n_ctx or USUAL_WINDOW
+        return _rounded(min(window, self._longest or window))
+
+    def _fitted(self, server: LlamaServer, count: int, recipe: TextRecipe, ctx: RunContext) -> LlamaServer:
+        """The server whose window takes a prompt of `count` tokens and at least one more.
+
+        Raises:
+            BadRecipe: there is none, or the recipe itself sets a window that is too short.
+        """
+        if count < server.n_ctx:
+            return server
+        longest = self._longest or server.n_ctx
+        if count >= longest:
+            raise BadRecipe(
+                f"The prompt has {count:,} tokens, and the model takes {longest:,} with the answer.",
+                f"Shorten it by about {100 - 100 * longest // (count + 1)} %, or take a model with a longer context.",
+                field="prompt",
+            )
+        if recipe.context:
+            raise BadRecipe(
+                f"The prompt has {count:,} tokens, and the context window is set to {server.n_ctx:,}.",
+                f"Shorten the prompt, or set Context to 0 or to more (up to {longest:,}).",
+                field="context",
+            )
+        wanted = count + min(recipe.max_tokens, ANSWER_ROOM)
+        grown = _rounded(min(1 << (wanted - 1).bit_length(), longest))
+        ctx.note(f"The prompt has {count:,} tokens, so the context window was made {grown:,} tokens long.")
+        return self._open(grown, ctx)
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens the model reads `text` as, with the one that marks the beginning if it wants one.
+
+        Raises:
+            ModelMissing: nothing is loaded.
+        """
+        if self._server is None:
+            raise ModelMissing("No text model is loaded.")
+        try:
+            return len(self._server.tokens(text, whole=True))
+        except LocalRefused as error:
+            raise _unanswered(error) from error
+
+    # --- writing
+
+    def run(self, recipe: Recipe, ctx: RunContext) -> Result:
+        """Write `recipe.n` texts, one after another with seed, seed + 1, …; each is a file of UTF-8 text.
+
+        The file holds what the model wrote, without the prompt. The pieces sent as tokens, joined, are that text.
+
+        Raises:
+            BadRecipe: the prompt does not fit the window. ModelUnfit: no such template, or not a recipe for a text.
+            BadResult: llama.cpp gave up while writing. JobCancelled. OSError: a file could not be written.
+        """
+        if not isinstance(recipe, TextRecipe):
+            raise ModelUnfit("A text model can only write texts.")
+        if self._card is None:
+            raise ModelMissing("No text model is loaded.")
+        ctx.check()
+        # 1. the window the recipe asks for
+        if recipe.context > self._longest > 0:
+            ctx.note(f"The model was made for {self._longest:,} tokens, so the context window is no longer than that.")
+        server = self._open(self._window(recipe.context), ctx)
+        # 2. what the model reads, as numbers
+        try:
+            prompt, stops, trim = self._prompt(server, recipe, ctx)
+        except LocalRefused as error:
+            raise _unanswered(error) from error
+        if not prompt:
+            raise BadRecipe("The model reads nothing in this prompt.", "Write some words.", field="prompt")
+        server = self._fitted(server, len(prompt), recipe, ctx)
+        # 3. the texts
+        first = secrets.randbelow(SEED_LIMIT) if recipe.seed is None else recipe.seed
+        artifacts = []
+        for index in range(recipe.n):
+            ctx.check()
+            writing = _Writing(ctx, recipe, index, len(prompt), stops, trim)
+            artifacts.append(writing.write(server, prompt, ctx.seed(first, index)))
+        return Result(artifacts=tuple(artifacts), made_with=self.made_with(), notes=tuple(ctx.notes))
+
+    def _prompt(
+        self, server: LlamaServer, recipe: TextRecipe, ctx: RunContext
+    ) -> tuple[list[int], tuple[str, ...], bool]:
+        """The prompt as tokens, where to stop, and whether white space around the answer is only layout."""
+        if recipe.mode == "complete":
+            # What a person writes is text: “<end_of_turn>” must not end a turn. As a string, the prompt would be
+            # read with control tokens.
+            return server.tokens(recipe.prompt, whole=True, check=ctx.check), recipe.stop, False
+        turns = (*recipe.messages, Message("user", recipe.prompt))
+        own = self._header.chat_template if self._header else ""
+        choice = recipe.template
+        if choice == "auto":
+            choice = "model" if own else "few-shot"
+        if choice == "model":
+            if not own:
+                raise ModelUnfit(
+                    "This model has no chat template of its own.",
+                    "Set Template to auto or few-shot.",
+                    field="template",
+                )
+            try:
+                return self._own_prompt(server, own, turns, recipe.system, ctx), recipe.stop, False
+            except TemplateFailed as error:
+                ctx.note(f"The model's own chat template cannot be used: {error}. A plain one was taken.")
+        laid: Laid = few_shot(turns, recipe.system) if choice == "few-shot" else plain(turns, recipe.system)
+        return server.tokens(laid.text, whole=True, check=ctx.check), (*laid.stops, *recipe.stop), laid.trim
+
+    def _own_prompt(
+        self, server: LlamaServer, template: str, turns: tuple[Message, ...], system: str, ctx: RunContext
+    ) -> list[int]:
+        """The turns in the model's own layout, as tokens: control tokens from the template, text from the person.
+
+        Raises:
+            TemplateFailed
+        """
+        bos, eos = server.marks()
+        layout: ModelLayout = own_layout(self._renderer, template, turns, system, bos, eos)
+        for note in layout.notes:
+            ctx.note(f"About the chat template: {note}.")
+        begins = bool(bos) and layout.text.startswith(bos)
+        if all(self._harmless(server, turn["content"], ctx) for turn in layout.turns):
+            # read in one go, as the model's trainers did: words may join across the borders of the pieces
+            return server.tokens(layout.text, whole=not begins, special=True, check=ctx.check)
+        tokens: list[int] = []
+        for i, (text, theirs) in enumerate(parted(self._renderer, template, layout.turns, bos, eos)):
+            whole = i == 0 and not (bos and text.startswith(bos) and not theirs)
+            tokens += server.tokens(text, whole=whole, special=not theirs, check=ctx.check)
+        return tokens
+
+    @staticmethod
+    def _harmless(server: LlamaServer, text: str, ctx: RunContext) -> bool:
+        """Whether a text is read the same with and without control tokens."""
+        as_text = server.tokens(text, whole=False, check=ctx.check)
+        return as_text == server.tokens(text, whole=False, special=True, check=ctx.check)
+
+
+class _Writing:
+    """One text on its way: takes llama.cpp's chunks, sends pieces and progress, keeps the text."""
+
+    def __init__(
+        self, ctx: RunContext, recipe: TextRecipe, index: int, prompt_tokens: int, stops: tuple[str, ...], trim: bool
+    ) -> None:
+        self._ctx = ctx
+        self._recipe = recipe
+        self._index = index
+        self._prompt_tokens = prompt_tokens
+        self._stream = Stream(stops, trim)
+        self._text: list[str] = []
+        self._unsent = ""
+        self._sent_at = 0.0
+        self._tokens = 0
+        self._finish = ""
+        self._error: dict[str, Any] | None = None
+        self._raised: BaseException | None = None
+        self._began_writing = 0.0
+
+    def write(self, server: LlamaServer, prompt: list[int], seed: int) -> Artifact:
+        """Write and save the text.
+
+        Raises:
+            BadRecipe, BadResult: llama.cpp refused or gave up. JobCancelled. OSError: it could not be saved.
+        """
+        recipe, ctx = self._recipe, self._ctx
+        request = {
+            "prompt": prompt,
+            "max_tokens": recipe.max_tokens,
+            "seed": seed,
+            "temperature": recipe.temperature,
+            "top_p": recipe.top_p,
+            "top_k": recipe.top_k,
+            "min_p": recipe.min_p,
+            "repeat_penalty": recipe.repeat_penalty,
+            "repeat_last_n": recipe.repeat_last_n,
+            "cache_prompt": False,  # a reused prompt changes the numbers
+            "stream": True,
+            "return_progress": True,  # else nothing is heard, and no cancel, while a long prompt is read
+            "timings_per_token": True,  # a token is not always a chunk; this counts them
+        }
+        began = self._began_writing = time.monotonic()
+        server.complete(request, self._take)
+        if self._raised is not None:
+            raise self._raised
+        if self._error is not None:
+            raise _refused(self._error)
+        if not self._finish:
+            ctx.check()
+            raise BadResult("The text broke off without a reason.", "Try again; the log may have the reason.")
+        if not self._stream.stopped:
+            self._add(self._stream.finish())
+        self._send()
+        ended = time.monotonic()
+        self._progress(recipe.max_tokens, "writing")
+        text = "".join(self._text)
+        self._remark(server, text)
+        meta = {
+            "tokens": self._tokens,
+            "prompt_tokens": self._prompt_tokens,
+            "finish": self._finish,
+            "tokens_per_second": round(self._tokens / max(ended - self._began_writing, 1e-3), 2),
+            "words": len(text.split()),
+        }
+        name = f"{self._index}.txt"
+        seconds = round(ended - began, 3)
+        return ctx.save(name, text.encode("utf-8"), index=self._index, seed=seed, seconds=seconds, meta=meta)
+
+    def _remark(self, server: LlamaServer, text: str) -> None:
+        written, asked = self._tokens, self._recipe.max_tokens
+        if self._finish == "length" and written < asked:
+            self._ctx.note(
+                f"The context window of {server.n_ctx:,} tokens was full after {written:,} of {asked:,} tokens; "
+                "a longer Context lets the text go on."
+            )
+        if not text:
+            self._ctx.note("The model ended the text before its first word; another seed may help.")
+
+    def _take(self, chunk: dict[str, Any]) -> bool:
+        # An exception must not cross the C++ frames between here and write(): it would be swallowed there.
+        try:
+            return self._taken(chunk)
+        except BaseException as error:
+            self._raised = error
+            return True
+
+    def _taken(self, chunk: dict[str, Any]) -> bool:
+        """Returns whether to stop."""
+        self._ctx.check()
+        if "error" in chunk:
+            self._error = chunk["error"]
+            return True
+        reading = chunk.get("prompt_progress")
+        if reading is not None:
+            self._began_writing = time.monotonic()
+            self._progress(reading["processed"] - self._prompt_tokens, "reading the prompt")
+            return False
+        self._tokens = int(chunk.get("timings", {}).get("predicted_n", self._tokens))
+        choice = chunk["choices"][0]
+        self._add(self._stream.feed(choice["text"]))
+        if self._stream.stopped:
+            self._finish = "stop"
+            return True
+        self._finish = choice.get("finish_reason") or ""
+        # the first piece at once, the others not more often than they can be read
+        if self._unsent and time.monotonic() - self._sent_at >= EVENT_SECONDS:
+            self._send()
+            self._progress(self._tokens, "writing")
+        return False
+
+    def _add(self, text: str) -> None:
+        if text:
+            self._text.append(text)
+            self._unsent += text
+
+    def _send(self) -> None:
+        if self._unsent:
+            self._ctx.token(self._index, self._unsent)
+            self._unsent = ""
+            self._sent_at = time.monotonic()
+
+    def _progress(self, written: int, phase: str) -> None:
+        """Tokens read and written of all that may be, over all texts; `written` is below 0 while the prompt is read."""
+        each = self._prompt_tokens + self._recipe.max_tokens
+        done = self._index * each + self._prompt_tokens + written
+        self._ctx.progress(done, self._recipe.n * each, "tokens", phase)
+
+
+def _rounded(window: int) -> int:
+    return -(-window // WINDOW_STEP) * WINDOW_STEP
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Tells a changed file from an unchanged one; (0, 0) where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _broken(path: Path, broken: Broken) -> StudioError:
+    kinds: dict[str, type[StudioError]] = {"model_missing": ModelMissing, "model_refused": ModelRefused}
+    kind = kinds.get(broken.code, ModelBroken)
+    return kind(f"The model {path.name} cannot be used: {broken.why}.", broken.hint)
+
+
+def _refused(error: dict[str, Any]) -> StudioError:
+    """llama.cpp's answer to a request it does not take, or could not go on with."""
+    message = str(error.get("message", ""))[:500]
+    if error.get("type") == "exceed_context_size_error":
+        return BadRecipe(
+            f"The prompt has {error.get('n_prompt_tokens', 0):,} tokens, and the context window holds "
+            f"{error.get('n_ctx', 0):,} with the answer.",
+            "Shorten the prompt or set a longer Context.",
+            field="prompt",
+            detail=message,
+        )
+    if error.get("type") == "invalid_request_error":
+        return BadRecipe("llama.cpp does not take this recipe.", "The log has its reason.", detail=message)
+    return BadResult("llama.cpp could not write this text.", "Try again; the log has its reason.", detail=message)
+
+
+def _unanswered(error: LocalRefused) -> BadResult:
+    return BadResult("llama.cpp did not answer.", "Try again; the log has the reason.", detail=str(error))

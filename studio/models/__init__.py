@@ -1,0 +1,1 @@
+"""Models on disk: looked at with bounded readers, never opened in an engine and never unpickled."""

@@ -14,12 +14,12 @@ def too_old(version):  # type: (tuple[int, ...]) -> str
     """The sentence for a Python that is too old; empty when it will do."""
     if tuple(version[:2]) >= NEEDED:
         return ""
-    found = ".".join(str(part) for part in version[:3])
-    return "The studio needs Python %d.%d or newer, and this is Python %s." % (NEEDED + (found,))
+    needed, found = [".".join(str(part) for part in number[:3]) for number in (NEEDED, version)]
+    return "The studio needs Python %s or newer, and this is Python %s." % (needed, found)
 
 
 def main():  # type: () -> int
-    complaint = too_old(sys.version_info)
+    complaint = too_old(tuple(sys.version_info[:3]))
     if complaint:
         sys.stderr.write(complaint + "\n")
         return 2

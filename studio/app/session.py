@@ -149,8 +149,9 @@ class Session:
     def _fitted(self, recipe: Recipe) -> tuple[Recipe, ModelCard]:
         if isinstance(recipe, ExportRecipe):
             work = self.work(recipe.work)
-            check_target(work.kind, recipe.to, recipe.overwrite)
-            return msgspec.structs.replace(recipe, work=work.id), _EXPORT_CARD
+            to = str(Path(recipe.to).absolute())  # the worker lives in another folder
+            check_target(work.kind, to, recipe.overwrite, self.path(work))
+            return msgspec.structs.replace(recipe, work=work.id, to=to), _EXPORT_CARD
         card = self.model(kind_of(recipe), model_of(recipe))
         return fit.fitted(recipe, card), card
 

@@ -44,7 +44,7 @@ class Message(msgspec.Struct, frozen=True):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
-    content: str
+    content: Annotated[str, Meta(max_length=PROMPT_LIMIT)]
 
 
 class MadeWith(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

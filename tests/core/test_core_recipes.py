@@ -119,6 +119,12 @@ def test_a_field_whose_name_begins_another_is_not_blamed_for_it():
     assert problem("image", guidance_rescale=9.0).sentence.startswith("Guidance rescale must be")
 
 
+def test_a_number_that_is_not_finite_is_called_so():
+    # msgspec itself would say that it is outside the limits, and would let it through where there are none
+    assert problem("text", temperature=math.nan).sentence == "temperature must be a number, not nan."
+    assert "not inf" in problem("text", made_with={"engine": "e", "threads": math.inf}).sentence
+
+
 def test_what_is_missing_is_named():
     with pytest.raises(BadRecipe) as caught:
         check("export", {"work": "w"})

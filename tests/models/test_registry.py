@@ -76,6 +76,13 @@ def test_loops_of_links_are_skipped(filled: Paths) -> None:
     assert sorted(c.name for c in own(cards)) == ["anna", "birds", "writer"]
 
 
+def test_a_damaged_model_in_a_loop_is_reported_once(filled: Paths) -> None:
+    os.truncate(filled.models / "voices" / "german" / "anna.onnx", 30)
+    (filled.models / "again").symlink_to(filled.models / "voices")
+    (filled.models / "voices" / "loop").symlink_to(filled.models)
+    assert len(found(filled)[1]) == 1
+
+
 def test_a_copy_of_a_model_is_listed_once(filled: Paths, tmp_path: Path) -> None:
     copy = tmp_path / "WRITER.gguf"
     shutil.copy(filled.models / "writer.gguf", copy)

@@ -114,7 +114,7 @@ def test_a_job_runs_and_its_worker_stays_for_the_next(rig: Rig) -> None:
     rig.add("b", "save two")
     assert isinstance(rig.notes.end_of("b"), Result)
     assert len(rig.links) == 1
-    assert [type(e) for e in rig.notes.events if e.job == "a"][0] is Started
+    assert next(type(e) for e in rig.notes.events if e.job == "a") is Started
 
 
 def test_what_a_library_prints_does_not_disturb_the_frames(rig: Rig) -> None:
@@ -328,7 +328,10 @@ def test_a_worker_whose_library_holds_the_global_lock_does_not_outlive_its_studi
 
     # sleep() of a PyDLL keeps the global lock: no thread of the worker can run, as while a model loads
     hold = "import ctypes; ctypes.PyDLL(None).sleep(30)"
-    worker = f"import os; from studio.runtime.orphans import die_with_parent as d; d(os.getppid()); print(1, flush=True); {hold}"
+    worker = (
+        "import os; from studio.runtime.orphans import die_with_parent; "
+        f"die_with_parent(os.getppid()); print(1, flush=True); {hold}"
+    )
     program = (
         "import subprocess, sys, time\n"
         "p = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=subprocess.PIPE)\n"

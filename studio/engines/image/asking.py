@@ -79,13 +79,8 @@ def _scheduler(own: Any, recipe: ImageRecipe) -> Callable[[], Any] | None:
             raise ModelUnfit("This model has no scheduler to choose.", "Leave it at “model”.", field="scheduler")
         return None
     name = recipe.scheduler
-    made = schedulers.build(own, name)  # now, so that what does not fit is said before anything is computed
-
-    def fresh() -> Any:
-        return schedulers.build(own, name)
-
-    del made
-    return fresh
+    schedulers.build(own, name)  # once for nothing, so that what does not fit is said before anything is computed
+    return lambda: schedulers.build(own, name)
 
 
 def _reports(pipe: Any, takes: Any, note: Callable[[str], None]) -> Literal["step_end", "callback", "bar"]:
@@ -134,9 +129,7 @@ def _guidance(pipe: Any, takes: Any, recipe: ImageRecipe, note: Callable[[str], 
     return found
 
 
-def _size(
-    pipe: Any, card: ModelCard | None, recipe: ImageRecipe
-) -> tuple[tuple[int, int] | None, tuple[int, int]]:
+def _size(pipe: Any, card: ModelCard | None, recipe: ImageRecipe) -> tuple[tuple[int, int] | None, tuple[int, int]]:
     """The size to ask for, or None for the pipeline's own, and a guess where that is unknown."""
     limits = card.limits if card else None
     multiple = (limits.size_multiple if limits else None) or size_multiple(pipe)
@@ -188,12 +181,13 @@ def _count_tokens(pipe: Any, takes: Any, recipe: ImageRecipe, note: Callable[[st
     longest: tuple[int, int] | None = None  # tokens read, tokens there
     for name in ("tokenizer", "tokenizer_2", "tokenizer_3", "tokenizer_4"):
         tokenizer = getattr(pipe, name, None)
-        if tokenizer is None or not callable(tokenizer):
+        if tokenizer is None or not hasattr(tokenizer, "num_special_tokens_to_add"):
             continue
         limit = _token_limit(tokenizer, takes)
         if limit is None:
             return  # this one reads everything
-        count = len(tokenizer(recipe.prompt, truncation=False, verbose=False)["input_ids"])
+        # not by calling it: that logs a warning of indexing errors, which the pipeline prevents by cutting
+        count = len(tokenizer.tokenize(recipe.prompt)) + tokenizer.num_special_tokens_to_add()
         if longest is None or limit > longest[0]:
             longest = (limit, count)
     if longest and longest[1] > longest[0]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
+import functools
 import platform
 import secrets
 import time
@@ -306,11 +306,10 @@ def _finite_pixels(pipe: Any, watch: _Watch) -> Iterator[None]:
         del processor.postprocess
 
 
+@functools.cache  # reading a package's metadata takes milliseconds, and it cannot change under a running worker
 def _versions(*names: str) -> dict[str, str]:
     found = {}
     for name in names:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
-
-

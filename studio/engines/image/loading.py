@@ -23,7 +23,14 @@ from studio.core.text import shown
 from studio.engines.image import trouble
 
 _COPY_AGAIN = "Copy or download the model again."
-_VOCABULARIES = ("tokenizer.json", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "vocab.txt", "tekken.json")
+_VOCABULARIES = (
+    "tokenizer.json",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "vocab.txt",
+    "tekken.json",
+)
 _CODE_KEYS = ("auto_map", "_attn_implementation_internal", "trust_remote_code", "custom_pipelines")
 _HEADER_LIMIT = 100_000_000  # bytes; the safetensors format's own limit
 # Parts of text encoders that no pipeline reads; some folders leave them out.
@@ -190,19 +197,26 @@ def _whole(file: Path, label: str, name: str) -> None:
         has = file.stat().st_size
         with open(file, "rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(_HEADER_LIMIT, has):
-                raise ValueError("header longer than the file")
-            header = json.loads(stream.read(length))
+            if length > _HEADER_LIMIT:
+                raise ValueError("header longer than the format allows")
+            header = json.loads(stream.read(length)) if length <= has else {}
         ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
         wants = 8 + length + max(ends, default=0)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, struct.error) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        RecursionError,
+        struct.error,
+    ) as error:
         raise ModelBroken(
             f"The model “{name}” is broken: {label} is not a whole safetensors file.", _COPY_AGAIN, detail=repr(error)
         ) from None
     if has < wants:
-        raise ModelBroken(
-            f"The model “{name}” is incomplete: {label} has {has:,} of {wants:,} bytes.", _COPY_AGAIN
-        )
+        raise ModelBroken(f"The model “{name}” is incomplete: {label} has {has:,} of {wants:,} bytes.", _COPY_AGAIN)
 
 
 @contextlib.contextmanager

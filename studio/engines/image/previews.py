@@ -139,9 +139,7 @@ class Previewer:
         """
         copy = latents[:1].detach().to("cpu", torch.float32, copy=True)
         grid, raw = self._grid(copy)
-        weights, constant = (
-            (self._raw_weights, self._raw_constant) if raw else (self._weights, self._constant)
-        )
+        weights, constant = (self._raw_weights, self._raw_constant) if raw else (self._weights, self._constant)
         # Variance-exploding schedulers start at a spread of 14 and more: shrink noise to the spread of pictures.
         spread = float(grid.std())
         if math.isfinite(spread) and spread > 1.5 and not raw:

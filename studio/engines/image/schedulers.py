@@ -14,6 +14,10 @@ _SAME_NOISE = {name for name, _ in SCHEDULERS.values()} | {
     "DPMSolverSDEScheduler", "DDIMParallelScheduler", "DDPMParallelScheduler", "SASolverScheduler", "EDMEulerScheduler",
 }  # fmt: skip
 
+# Laid over what SCHEDULERS says. Without this, PNDM starts with Runge-Kutta steps, which need four calls each and fail
+# below four steps; the models that come with PNDM all leave them out.
+_ALWAYS: dict[str, dict[str, Any]] = {"PNDMScheduler": {"skip_prk_steps": True}}
+
 
 def build(own: Any, name: str) -> Any:
     """The scheduler `name`, made from the settings of the model's own one.
@@ -34,7 +38,7 @@ def build(own: Any, name: str) -> Any:
 
     class_name, laid_over = SCHEDULERS[name]
     cls = getattr(diffusers, class_name)
-    extra = dict(laid_over)
+    extra = dict(laid_over) | _ALWAYS.get(class_name, {})
     kind = type(own).__name__
     if flows(own):
         extra |= _flow_settings(own, cls, name)

@@ -225,9 +225,9 @@ def test_a_plain_recipe_gets_no_notes(engine_of: EngineOf, tmp_path: Path) -> No
 def test_a_prompt_too_long_for_the_model_is_said_with_the_number_of_tokens_cut(
     engine_of: EngineOf, around: tiny.Around
 ) -> None:
-    # 20 tokens fit, two of them for start and end
-    result = engine_of("sd").run(recipe(prompt="red " * 25), around.ctx)
-    assert result.notes == ("The prompt has 27 tokens; this model reads 20, so the last 7 were cut off.",)
+    # a token per letter, and one each for start and end
+    result = engine_of("sd").run(recipe(prompt="red " * 8), around.ctx)
+    assert result.notes == ("The prompt has 26 tokens; this model reads 20, so the last 6 were cut off.",)
 
 
 def test_a_text_encoder_that_reads_on_keeps_a_long_prompt_whole(engine_of: EngineOf, around: tiny.Around) -> None:

@@ -68,7 +68,13 @@ def _clip_tokenizer(folder: Path) -> Any:
 
     folder.mkdir(parents=True, exist_ok=True)
     letters = [chr(c) for c in range(97, 123)]
-    entries = [*letters, *(f"{c}</w>" for c in letters), *(f"{w}</w>" for w in WORDS), "<|startoftext|>", "<|endoftext|>"]
+    entries = [
+        *letters,
+        *(f"{c}</w>" for c in letters),
+        *(f"{w}</w>" for w in WORDS),
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
     vocabulary = {word: i for i, word in enumerate(dict.fromkeys(entries))}
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
     (folder / "merges.txt").write_text("#version: 0.2\n")
@@ -93,7 +99,12 @@ def _t5(tokenizer: Any, width: int = 16) -> Any:
     from transformers import T5Config, T5EncoderModel
 
     config = T5Config(
-        vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2,
+        vocab_size=len(tokenizer),
+        d_model=width,
+        d_kv=8,
+        d_ff=32,
+        num_layers=1,
+        num_heads=2,
         feed_forward_proj="gated-gelu",
     )
     return T5EncoderModel(config).eval()

@@ -35,7 +35,7 @@ def bare(starter_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Bare:
     params.n_ctx, params.n_batch, params.n_ubatch = PLAN.n_ctx, PLAN.n_batch, PLAN.n_batch
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = PLAN.threads
     params.n_parallel, params.warmup, params.fit_params = 1, False, False
-    params.hostnames = [str(tmp_path_factory.mktemp("s") / "s")]
+    params.hostnames = [str(tmp_path_factory.mktemp("s") / "s.sock")]
     server = xllamacpp.Server(params)
 
     def write(prompt: Any, max_tokens: int = 16, seed: int = 1, **more: Any) -> str:
@@ -122,7 +122,7 @@ def test_half_a_stop_string_at_the_end_is_part_of_the_text(starter: Llama, job: 
 
 @pytest.mark.parametrize("special", SPECIAL)
 def test_control_tokens_in_a_prompt_are_read_as_letters(starter: Llama, job: Job, special: str) -> None:
-    assert starter.count_tokens(f"a {special} b") > starter.count_tokens("a  b") + 2
+    assert starter.count_tokens(f"a {special} b") > starter.count_tokens("a  b") + 1
     result = starter.run(recipe(prompt=f"a {special} b", max_tokens=1), job.ctx)
     assert result.artifacts[0].meta["prompt_tokens"] == starter.count_tokens(f"a {special} b")
 

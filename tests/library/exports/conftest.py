@@ -3,7 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers_export import Job
+
+from tests.library.exports.helpers_export import Job
 
 
 @pytest.fixture

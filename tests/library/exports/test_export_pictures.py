@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_export import Job, make_png
 from PIL import Image
 
 from studio.core.problems import LibraryBroken, NotSaved
+from tests.library.exports.helpers_export import Job, make_png
 
 FILE = shutil.which("file")
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers_export import Job, make_wav
 
 from studio.core.events import Progress
 from studio.core.problems import LibraryBroken, NotSaved
 from studio.engines.context import JobCancelled
 from studio.library.exports import formats_for, sound
+from tests.library.exports.helpers_export import Job, make_wav
 
 FILE = shutil.which("file")
 MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)

@@ -11,16 +11,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers_export import Job, make_png, make_wav
 
 from studio.core.problems import NotFound, NotSaved, StudioError
 from studio.core.recipes import ExportRecipe, TextRecipe
 from studio.engines.context import JobCancelled
 from studio.library.exports import EXPORTS, Exporter, check_target, formats_for
 from studio.library.exports import target as places
+from tests.library.exports.helpers_export import Job, make_png, make_wav
 
 ROOT = Path(__file__).resolve().parents[3]
-HERE = Path(__file__).resolve().parent
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="uses Linux' own tools")
 
@@ -242,6 +241,16 @@ def test_a_link_put_there_meanwhile_is_not_followed_when_overwriting(job: Job, m
     assert (tmp_path / "elsewhere").read_text() == "precious"
 
 
+@linux
+def test_a_link_in_place_of_the_temporary_file_is_not_followed(job, master, out, tmp_path, monkeypatch):
+    monkeypatch.setattr(places.secrets, "token_hex", lambda n: "guessed")
+    (tmp_path / "elsewhere").write_text("precious")
+    (out / ".studio-other-guessed.part").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(NotSaved), places.temporary(places.check_place(str(out / "x.txt"), False), "other"):
+        pass
+    assert (tmp_path / "elsewhere").read_text() == "precious"
+
+
 def test_a_cancelled_job_writes_nothing(job: Job, master: Path, out: Path):
     job.cancel.set()
     with pytest.raises(JobCancelled):
@@ -289,9 +298,8 @@ def test_other_recipes_and_impossible_qualities_are_refused(job: Job, master: Pa
 
 CHILD = """
 import json, os, resource, sys
-sys.path.insert(0, {here!r})
 from pathlib import Path
-from helpers_export import Job
+from tests.library.exports.helpers_export import Job
 from studio.core.problems import StudioError
 home, master, kind, to, limit = {arguments!r}
 job = Job(Path(home), 'child')
@@ -308,7 +316,7 @@ else:
 
 
 def in_a_child(home: Path, master: Path, kind: str, to: Path, limit: int = 0, before: tuple[str, ...] = ()) -> str:
-    code = CHILD.format(here=str(HERE), arguments=(str(home), str(master), kind, str(to), limit))
+    code = CHILD.format(arguments=(str(home), str(master), kind, str(to), limit))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [*before, sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment, cwd=ROOT
@@ -366,7 +374,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, out: P
         pytest.skip("no user namespaces here")
     kind = EXPORTS[extension].kind
     master = big_master(tmp_path, kind)
-    code = CHILD.format(here=str(HERE), arguments=(str(tmp_path), str(master), kind, str(out / f"x{extension}"), 0))
+    code = CHILD.format(arguments=(str(tmp_path), str(master), kind, str(out / f"x{extension}"), 0))
     (tmp_path / "child.py").write_text(code)
     script = (
         'mount -t tmpfs -o size=16k t "$1" && echo old > "$2" && "$3" "$4" && ls -A "$1" && cat "$2"'
@@ -416,7 +424,7 @@ def test_a_folder_without_permission_is_refused_early(tmp_path: Path, master: Pa
 def test_a_read_only_disk_is_refused(tmp_path: Path, master: Path, out: Path):
     if not can_unshare():
         pytest.skip("no user namespaces here")
-    code = CHILD.format(here=str(HERE), arguments=(str(tmp_path), str(master), "text", str(out / "x.txt"), 0))
+    code = CHILD.format(arguments=(str(tmp_path), str(master), "text", str(out / "x.txt"), 0))
     (tmp_path / "child.py").write_text(code)
     script = 'mount -t tmpfs -o ro t "$1" && "$2" "$3"'
     done = subprocess.run(

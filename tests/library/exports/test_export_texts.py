@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers_export import Job
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from studio.core.problems import LibraryBroken
 from studio.library.exports.md import _escaped, _quoted
+from tests.library.exports.helpers_export import Job
 
 SCRIPTS = {
     "Latin": "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich.",
@@ -21,6 +21,7 @@ SCRIPTS = {
     "emoji": "👩‍👩‍👧‍👦 ❤️ 🏳️‍🌈",
     "stacked marks": "a" + "\u0301" * 500,
     "line ends": "one\r\ntwo\rthree\n\n",
+    "indented": "    code\n  more  ",
     "empty": "",
 }
 

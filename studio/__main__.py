@@ -1,0 +1,23 @@
+"""`python -m studio`: the command line, or with --worker one worker process. Imports nothing before it must."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the studio. Returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # First of all, so that a frozen build starts its workers with the same program, and a worker loads no command line.
+    if arguments[:1] == ["--worker"]:
+        from studio.runtime import worker
+
+        return worker.main()
+    from studio import cli
+
+    return cli.main(arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -118,7 +118,9 @@ def print_unload(engine: Diffusion) -> None:
     before = resident()
     engine.unload()
     if before:
-        print(f"unload: {before / 1e6:.0f} MB resident before, {resident() / 1e6:.0f} MB after (plain pipeline still held)")
+        print(
+            f"unload: {before / 1e6:.0f} MB resident before, {resident() / 1e6:.0f} MB after (plain pipeline still held)"
+        )
 
 
 def resident() -> int:

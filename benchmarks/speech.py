@@ -17,7 +17,7 @@ import wave
 from collections.abc import Callable
 from pathlib import Path
 
-import onnxruntime  # type: ignore[import-untyped]
+import onnxruntime
 from piper import PiperVoice, SynthesisConfig
 
 from studio.core.cards import ModelCard
@@ -108,7 +108,7 @@ class Ours:
 
 def frames(path: Path) -> bytes:
     with wave.open(str(path)) as file:
-        return file.readframes(file.getnframes())
+        return bytes(file.readframes(file.getnframes()))
 
 
 def main() -> None:

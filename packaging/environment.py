@@ -337,7 +337,9 @@ def explain(said: str, log: str) -> str:
         host = re.search(r"host='([^']+)'", said)
         place = host[1] if host else "the package index"
         return f"There is no connection to {place}, and setting up has to fetch packages once; details are in {log}."
-    missing = re.search(r"No matching distribution found for (\S+)", said)
+    missing = re.search(
+        r"(?:No matching distribution found for|Cannot install) (\S+)(?: because|\s*$)", said, re.MULTILINE
+    )
     if missing:
         return f"No build of {missing[1]} was found for Python {PYTHON} on this system; details are in {log}."
     errors = re.findall(r"^ERROR: (.+)$", said, re.MULTILINE)
@@ -347,7 +349,11 @@ def explain(said: str, log: str) -> str:
 
 def lacks_torch(said: str) -> bool:
     """Whether pip failed because the user's own settings offer no CPU build of torch, and for nothing worse."""
-    return "No matching distribution found for torch==" in said and not is_offline(said)
+    import re
+
+    # beside a constraint of the same name, pip calls a build that does not exist a conflict
+    missing = re.search(r"(No matching distribution found for|Cannot install) torch==", said)
+    return missing is not None and not is_offline(said)
 
 
 def set_up(places: Places, options: Options, extras: list[str]) -> None:

@@ -47,7 +47,7 @@ class Message(msgspec.Struct, frozen=True):
     content: Annotated[str, Meta(max_length=PROMPT_LIMIT)]
 
 
-class MadeWith(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class MadeWith(msgspec.Struct, frozen=True, kw_only=True):
     """The circumstances a work was made in. With the same ones, the same recipe makes the same work.
 
     Attributes:

@@ -10,7 +10,7 @@ platform, and a sentence takes its share from it. Compared with bare Piper in te
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]
+import onnxruntime
 
 from studio.engines.audio.graph import noise_model
 

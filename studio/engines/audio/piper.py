@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]
+import onnxruntime
 from piper import PiperVoice
 
 from studio.core.cards import ModelCard

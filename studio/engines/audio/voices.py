@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import onnxruntime  # type: ignore[import-untyped]
-from onnxruntime.capi import onnxruntime_pybind11_state as _ort  # type: ignore[import-untyped]
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as _ort
 from piper import PiperConfig
 from piper.config import PhonemeType
 

@@ -118,11 +118,11 @@ class Previewer:
         self._factor = int(getattr(pipe, "vae_scale_factor", 0) or 8)
         mean, std = _normal(self._vae, self._channels)
         # latents = (raw - mean) / std, so raw @ W + b = latents @ (std * W) + (mean @ W + b)
-        self._weights = torch.from_numpy(np.ascontiguousarray(std[:, None] * colours[:-1])).float()
-        self._constant = torch.from_numpy(mean @ colours[:-1] + colours[-1]).float()
-        # the patch-wise normalisation of Flux 2 belongs to raw latents
-        self._raw_weights = torch.from_numpy(np.ascontiguousarray(colours[:-1])).float()
-        self._raw_constant = torch.from_numpy(colours[-1]).float()
+        self._normal = (
+            (std[:, None] * colours[:-1]).astype(np.float32), (mean @ colours[:-1] + colours[-1]).astype(np.float32),
+        )  # fmt: skip
+        # the patch-wise normalisation of Flux 2 is undone before, and leads to raw latents
+        self._raw = (colours[:-1].astype(np.float32), colours[-1].astype(np.float32))
 
     def jpeg(self, latents: torch.Tensor) -> bytes:
         """One picture of `latents` as they are now.
@@ -139,13 +139,16 @@ class Previewer:
         """
         copy = latents[:1].detach().to("cpu", torch.float32, copy=True)
         grid, raw = self._grid(copy)
-        weights, constant = (self._raw_weights, self._raw_constant) if raw else (self._weights, self._constant)
+        weights, constant = self._raw if raw else self._normal
+        values = grid.numpy()
         # Variance-exploding schedulers start at a spread of 14 and more: shrink noise to the spread of pictures.
-        spread = float(grid.std())
+        spread = float(values.std())
         if math.isfinite(spread) and spread > 1.5 and not raw:
-            grid = grid / (spread / 1.5)
-        pixels = torch.einsum("chw,ck->hwk", grid, weights) + constant
-        pixels = pixels.nan_to_num_(0.0).clamp_(0, 255).to(torch.uint8).numpy()
+            values = values * np.float32(1.5 / spread)
+        # numpy's own loop, not torch's or BLAS's threads: on a busy machine those wait for each other far longer than
+        # these few numbers take
+        pixels = np.einsum("chw,ck->hwk", values, weights, optimize=False) + constant
+        pixels = np.clip(np.nan_to_num(pixels), 0, 255).astype(np.uint8)
         scale = min(1.0, SIDE / max(self._width, self._height))
         size = (max(1, round(self._width * scale)), max(1, round(self._height * scale)))
         image = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)

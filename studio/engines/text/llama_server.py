@@ -116,6 +116,7 @@ class LlamaServer:
         self.n_ctx, self.threads, self.n_batch = n_ctx, threads, n_batch
         self._folder: Path | None = None
         self._server: Any = None
+        self._answered = False
 
         params = xllamacpp.CommonParams()
         params.model.path = str(path)
@@ -134,6 +135,9 @@ class LlamaServer:
         params.warmup = params.fit_params = False
         params.cache_ram_mib = 0  # prompts are never reused: that would change the numbers
         params.verbosity = ERRORS_ONLY
+        # llama.cpp tries the file's own chat template while it loads, without any limit: an endless one never returns.
+        # The studio renders templates itself.
+        params.chat_template = "{{ messages[0].content }}"
         key = ""
         params.ui = params.endpoint_slots = False
         params.cors_origins = ""
@@ -181,10 +185,20 @@ class LlamaServer:
 
     def complete(self, request: dict[str, Any], take: Callable[[dict[str, Any]], bool]) -> None:
         """Write a text; `take` gets each chunk on this thread and returns True to stop. It must not raise."""
-        self._server.handle_completions(request, take)
+
+        def heard(chunk: dict[str, Any]) -> bool:
+            self._answered = True
+            return take(chunk)
+
+        self._server.handle_completions(request, heard)
 
     def close(self) -> None:
         """Give the memory back and remove the socket."""
+        if self._server is not None and not self._answered:
+            # Ending a server whose own loop has not begun yet waits for ever (seen within 10 ms of opening one); an
+            # answer, stopped at its first sign of life, shows that it has.
+            request = {"prompt": [0], "max_tokens": 1, "stream": True, "return_progress": True, "cache_prompt": False}
+            self.complete(request, lambda chunk: True)
         self._server = None
         gc.collect()
         folder, self._folder = self._folder, None

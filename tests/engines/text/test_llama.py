@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -413,3 +415,17 @@ def test_a_processor_without_avx2_is_noticed(tmp_path: Path) -> None:
     assert not lacks_avx2("x86_64", new)
     assert not lacks_avx2("aarch64", old)
     assert not lacks_avx2("x86_64", tmp_path / "missing")
+
+
+def test_a_server_can_be_closed_right_after_it_was_opened(tmp_path: Path) -> None:
+    # in a process of its own: what this guards against is a wait for ever inside C++
+    path = tiny_gguf.write(tmp_path / "tiny.gguf")
+    code = (
+        "import sys; from pathlib import Path; from studio.engines.text.llama_server import LlamaServer\n"
+        "for _ in range(20):\n"
+        f"    LlamaServer(Path({str(path)!r}), n_ctx=256, threads=1, n_batch=64, device='cpu',"
+        f" log=Path({str(tmp_path / 'log')!r})).close()\n"
+    )
+    root = Path(__file__).parents[3]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, timeout=60, capture_output=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,77 @@
+"""Schedulers that are said to fit lead noise back to the picture; the others are refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMWuerstchenScheduler, FlowMatchEulerDiscreteScheduler
+
+from studio.core.problems import ModelUnfit
+from studio.core.recipes import SCHEDULERS
+from studio.engines.image import schedulers
+
+PICTURE = torch.randn((1, 4, 4, 4), generator=torch.Generator().manual_seed(1))
+FLOWING = ["model", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_2s", "unipc"]
+
+
+def led_back(scheduler: object, steps: int, flow: bool) -> float:
+    """Largest error after a run with a network that knows the picture exactly. Some schedulers add noise on the way,
+    and the network takes it away again, so each must end at the picture."""
+    scheduler.set_timesteps(steps)
+    noise = torch.Generator().manual_seed(2)
+    x = torch.randn(PICTURE.shape, generator=noise) * getattr(scheduler, "init_noise_sigma", 1.0)
+    takes_noise = "generator" in scheduler.step.__wrapped__.__code__.co_varnames if hasattr(
+        scheduler.step, "__wrapped__"
+    ) else "generator" in scheduler.step.__code__.co_varnames  # fmt: skip
+    for t in scheduler.timesteps:
+        seen = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
+        if flow:
+            out = (seen - PICTURE) / (float(t) / 1000)
+        else:
+            kept = float(ALPHAS[int(t)])
+            out = (seen - kept**0.5 * PICTURE) / (1 - kept) ** 0.5
+        more = {"generator": noise} if takes_noise else {}
+        x = scheduler.step(out, t, x, return_dict=False, **more)[0]
+    return float((x - PICTURE).abs().max())
+
+
+OWN = DDIMScheduler(
+    beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
+    steps_offset=1, timestep_spacing="trailing",
+)  # fmt: skip
+ALPHAS = OWN.alphas_cumprod
+
+
+@pytest.mark.parametrize("name", FLOWING)
+def test_a_scheduler_given_to_a_flow_leads_back_to_the_picture(name: str) -> None:
+    own = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    assert led_back(schedulers.build(own, name), 25, flow=True) < 0.02
+
+
+@pytest.mark.parametrize("name", sorted(set(SCHEDULERS) - set(FLOWING)))
+def test_a_scheduler_that_cannot_flow_is_refused_with_those_that_can(name: str) -> None:
+    with pytest.raises(ModelUnfit, match=name) as raised:
+        schedulers.build(FlowMatchEulerDiscreteScheduler(shift=3.0), name)
+    assert "unipc" in raised.value.problem.hint
+    assert raised.value.problem.field == "scheduler"
+
+
+@pytest.mark.parametrize("name", ["model", *sorted(SCHEDULERS)])
+def test_every_scheduler_leads_noise_back_to_the_picture(name: str) -> None:
+    assert led_back(schedulers.build(OWN, name), 20, flow=False) < 0.2
+
+
+def test_a_model_with_its_own_kind_of_noise_keeps_it() -> None:
+    own = DDPMWuerstchenScheduler()
+    assert type(schedulers.build(own, "model")) is DDPMWuerstchenScheduler
+    with pytest.raises(ModelUnfit, match="DDPMWuerstchenScheduler"):
+        schedulers.build(own, "euler")
+
+
+def test_building_leaves_the_models_own_scheduler_alone() -> None:
+    before = dict(OWN.config)
+    made = schedulers.build(OWN, "model")
+    made.set_timesteps(3)
+    schedulers.build(OWN, "dpmpp_2m_karras")
+    assert dict(OWN.config) == before
+    assert OWN.num_inference_steps is None

@@ -1,7 +1,7 @@
 """run.py: which builds it asks pip for, when it sets up again, what it says when it cannot.
 
-Each test has a checkout of its own. Most put a small script in the place of the environment's Python; it notes how it was
-called and answers as pip would. One test makes a real environment with real pip from wheels of a few bytes.
+Each test has a checkout of its own. Most put a small script in the place of the environment's Python; it notes how it
+was called and answers as pip would. Two tests make a real environment, with real pip and wheels of a few bytes.
 """
 
 from __future__ import annotations
@@ -370,7 +370,7 @@ def test_a_failed_set_up_is_one_sentence_and_exit_code_2(checkout: Checkout, sai
     assert (done.returncode, done.stdout) == (2, "")
     last = done.stderr.splitlines()[-1]
     assert last.startswith(sentence)
-    assert last.endswith(".") or last.endswith("setup.log.")
+    assert last.endswith(".")
     assert said.splitlines()[0] in (checkout.root / ".venv" / "setup.log").read_text()
     # the next start tries again, and does not start the command before
     assert [call["argv"][:2] for call in checkout.calls()] == [["-m", "pip"]]
@@ -501,4 +501,4 @@ def test_without_the_build_and_without_a_network_the_first_start_says_so_in_one_
     # port 9 on this computer: nobody listens there
     done = checkout.run("demo", PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="1", **settings)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines()[-1].startswith("There is no connection to 127.0.0.1, and setting up has to fetch")
+    assert done.stderr.splitlines()[-1].startswith("There is no connection to ")

@@ -57,6 +57,12 @@ def landscape() -> np.ndarray:
     return sky + (rng.random((SIDE, SIDE, 1)) - 0.5) * 0.08 * (Y > 0.6)[..., None]
 
 
+def wood() -> np.ndarray:
+    """Browns and skin tones with a soft grain."""
+    tone = np.array([0.78, 0.57, 0.44]) * (0.55 + 0.9 * smooth(5, 1))
+    return tone + 0.12 * np.sin(60 * Y + 8 * smooth(4, 1)[..., 0])[..., None]
+
+
 def signs() -> np.ndarray:
     """A table of plain signs on white: discs, rings, bars and faces in strong colours and greys, some with outlines."""
     image = Image.new("RGB", (SIDE, SIDE), (255, 255, 255))
@@ -86,8 +92,7 @@ PICTURES = {
     "3-icons-on-white": lambda: shapes((255, 255, 255), 9),
     "4-icons-on-dark": lambda: shapes((24, 26, 34), 14),
     "5-soft": lambda: 0.15 + 0.7 * smooth(6, 3),
-    "6-skin-and-wood": lambda: np.clip(
-        np.array([0.78, 0.57, 0.44]) * (0.55 + 0.9 * smooth(5, 1)) + 0.12 * np.sin(60 * Y + 8 * smooth(4, 1)[..., 0])[..., None], 0, 1),
+    "6-skin-and-wood": wood,
     "7-landscape": landscape,
     "8-signs": signs,
 }  # fmt: skip

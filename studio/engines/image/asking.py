@@ -45,7 +45,7 @@ def ask(
     """Hold a recipe to what this pipeline can do.
 
     Raises:
-        BadRecipe: a size the model cannot do. ModelUnfit: it is no text-to-picture model, or the scheduler does not fit.
+        BadRecipe: a size the model cannot do. ModelUnfit: no text-to-picture model, or the scheduler does not fit.
     """
     takes = inspect.signature(type(pipe).__call__).parameters
     if "prompt" not in takes or "generator" not in takes:

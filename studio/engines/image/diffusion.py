@@ -288,7 +288,7 @@ def _bar(watch: _Watch, steps: int) -> Callable[..., _Bar]:
 @contextlib.contextmanager
 def _finite_pixels(pipe: Any, watch: _Watch) -> Iterator[None]:
     """Look at the decoded pixels before they become bytes: a cast turns NaN into black without a word."""
-    processor = getattr(pipe, "image_processor", None)
+    processor: Any = getattr(pipe, "image_processor", None)
     original = getattr(processor, "postprocess", None)
     if original is None:
         yield

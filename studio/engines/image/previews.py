@@ -1,8 +1,9 @@
 """Small pictures of a job under way, from a linear map of latents to colours.
 
 The map is fitted once per autoencoder: the shipped pictures go through the model's own encoder and decoder, and least
-squares finds the affine map from one latent position to the mean colour of the pixels the decoder makes of it. Knows forms of latents and
-autoencoders; knows nothing of jobs. Never touches a random generator or the pipeline's own tensors.
+squares finds the affine map from one latent position to the mean colour of the pixels the decoder makes of it. Knows
+forms of latents and autoencoders; knows nothing of jobs. Never touches a random generator or the pipeline's own
+tensors.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from studio.core.problems import ModelUnfit
 from studio.core.recipes import SCHEDULERS
 
 # LCM and TCD do not list what they are interchangeable with, but read the same noise schedule.
-_SAME_NOISE = {name for name, _ in SCHEDULERS.values()} | {
+_SAME_NOISE = {str(name) for name, _ in SCHEDULERS.values()} | {
     "DPMSolverSDEScheduler", "DDIMParallelScheduler", "DDPMParallelScheduler", "SASolverScheduler", "EDMEulerScheduler",
 }  # fmt: skip
 
@@ -40,7 +40,7 @@ def build(own: Any, name: str) -> Any:
         return copy.deepcopy(own)
     import diffusers
 
-    class_name, laid_over = SCHEDULERS[name]
+    class_name, laid_over = _entry(name)
     cls = getattr(diffusers, class_name)
     config = own.config
     extra = dict(laid_over) | _ALWAYS.get(class_name, {})
@@ -76,9 +76,9 @@ def flows(scheduler: Any) -> bool:
 
 def _flow_settings(own: Any, name: str) -> dict[str, Any]:
     """What makes the scheduler `name` follow the flow that `own` follows."""
-    class_name, laid_over = SCHEDULERS[name]
+    class_name, laid_over = _entry(name)
     if class_name not in _FLOWING or "use_karras_sigmas" in laid_over:
-        able = [n for n, (c, more) in SCHEDULERS.items() if c in _FLOWING and "use_karras_sigmas" not in more]
+        able = [n for n in SCHEDULERS if _entry(n)[0] in _FLOWING and "use_karras_sigmas" not in _entry(n)[1]]
         raise ModelUnfit(
             f"This model follows a flow from noise to picture, which the scheduler “{name}” cannot do.",
             f"Leave the scheduler at “model”, or try one of {', '.join(able)}.", field="scheduler",
@@ -93,6 +93,13 @@ def _flow_settings(own: Any, name: str) -> dict[str, Any]:
     if "flow_shift" not in own.config:
         settings["flow_shift"] = float(own.config.get("shift") or 1.0)
     return settings
+
+
+def _entry(name: str) -> tuple[str, dict[str, Any]]:
+    """SCHEDULERS[name], with its type told: as a plain dict literal its second half is only an object."""
+    class_name, laid_over = SCHEDULERS[name]
+    assert isinstance(laid_over, dict)
+    return str(class_name), laid_over
 
 
 def _first_line(error: BaseException) -> str:

@@ -276,17 +276,16 @@ def test_every_scheduler_paints_or_says_why_not(
     engine.load(tiny.card(folder_of(family), family), plan(preview_every=0), tiny.Around(tmp_path).ctx)
     before = tiny.Around(tmp_path / "before")
     engine.run(recipe(), before.ctx)
+    flowing = {"dpmpp_2m", "dpmpp_2m_sde", "dpmpp_2s", "unipc"}
+    able = {"sd": set(SCHEDULERS), "sd3": flowing, "flux": set()}[family]
     for name in SCHEDULERS:
         around = tiny.Around(tmp_path / name)
-        try:
-            engine.run(recipe(scheduler=name, steps=3), around.ctx)
-        except ModelUnfit as error:
-            assert error.problem.field == "scheduler"
-            assert name in error.problem.sentence
-        else:
+        if name in able:
+            engine.run(recipe(scheduler=name), around.ctx)
             painted[name] = pixels(around)
-    flowing = {"dpmpp_2m", "dpmpp_2m_sde", "dpmpp_2s", "unipc"}
-    assert set(painted) == {"sd": set(SCHEDULERS), "sd3": flowing, "flux": set()}[family]
+        else:
+            with pytest.raises(ModelUnfit, match=name):
+                engine.run(recipe(scheduler=name), around.ctx)
     if painted:
         assert len(set(painted.values())) > len(painted) // 2  # they are not all the same one
     after = tiny.Around(tmp_path / "after")

@@ -20,13 +20,13 @@ from tests.engines.image.conftest import PLAN
 FolderOf = Callable[[str], Path]
 
 
-def cut_weight(part: str, file: str) -> Callable[[Path], None]:
+def cut_weight(file: str) -> Callable[[Path], None]:
     def cut(folder: Path) -> None:
         from safetensors.torch import load_file, save_file
 
-        weights = load_file(folder / part / file)
+        weights = load_file(folder / file)
         weights.pop(sorted(weights)[3])
-        save_file(weights, folder / part / file, metadata={"format": "pt"})
+        save_file(weights, folder / file, metadata={"format": "pt"})
 
     return cut
 
@@ -67,8 +67,8 @@ FAULTS: dict[str, tuple[Callable[[Path], None], type[StudioError], str]] = {
     "no scheduler": (lambda f: shutil.rmtree(f / "scheduler"), ModelBroken, "cannot be loaded"),
     "network of another size": (change("unet/config.json", cross_attention_dim=8), ModelBroken, "shape"),
     "encoder of another size": (change("text_encoder/config.json", hidden_size=8), ModelBroken, "cannot be loaded"),
-    "weight missing in network": (cut_weight("unet", "diffusion_pytorch_model.safetensors"), ModelBroken, "1 of its weights .* unet"),
-    "weight missing in encoder": (cut_weight("text_encoder", "model.safetensors"), ModelBroken, "1 of its weights .* text_encoder"),
+    "weight missing in network": (cut_weight(UNET), ModelBroken, "1 of its weights .* unet"),
+    "weight missing in encoder": (cut_weight("text_encoder/model.safetensors"), ModelBroken, "weights .* text_encoder"),
     "pickle": (as_pickle, ModelRefused, "pickle"),
     "foreign library": (change("model_index.json", unet=["os", "system"]), ModelRefused, "run code"),
     "own pipeline": (change("model_index.json", _class_name=["mine", "Pipe"]), ModelRefused, "run code"),

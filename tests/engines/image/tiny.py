@@ -127,7 +127,8 @@ def _vae(channels: int, **more: Any) -> Any:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
-        block_out_channels=(8, 8, 8, 16), norm_num_groups=4, layers_per_block=1, latent_channels=channels, sample_size=64,
+        block_out_channels=(8, 8, 8, 16), norm_num_groups=4, layers_per_block=1, latent_channels=channels,
+        sample_size=64,
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, **more,
     ).eval()  # fmt: skip
 
@@ -164,11 +165,12 @@ def _sdxl(words: Path) -> Any:
         tokenizer=tokenizer, tokenizer_2=tokenizer, text_encoder=_clip(tokenizer),
         text_encoder_2=_clip(tokenizer, projected=True), vae=_vae(4, scaling_factor=0.13025, force_upcast=True),
         unet=_unet(
-            cross_attention_dim=32, attention_head_dim=(2, 4), use_linear_projection=True, addition_embed_type="text_time",
-            addition_time_embed_dim=8, projection_class_embeddings_input_dim=64,
+            cross_attention_dim=32, attention_head_dim=(2, 4), use_linear_projection=True,
+            addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=64,
         ),
         scheduler=EulerDiscreteScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, timestep_spacing="leading"
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
+            timestep_spacing="leading",
         ),
     )  # fmt: skip
 
@@ -183,7 +185,8 @@ def _sd3(words: Path) -> Any:
         vae=_vae(16, scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False),
         transformer=SD3Transformer2DModel(
             sample_size=16, patch_size=2, in_channels=16, num_layers=1, attention_head_dim=8, num_attention_heads=2,
-            joint_attention_dim=32, caption_projection_dim=16, pooled_projection_dim=32, out_channels=16, pos_embed_max_size=32,
+            joint_attention_dim=32, caption_projection_dim=16, pooled_projection_dim=32, out_channels=16,
+            pos_embed_max_size=32,
         ).eval(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     )  # fmt: skip
@@ -197,8 +200,9 @@ def _flux(words: Path) -> Any:
         tokenizer=tokenizer, tokenizer_2=second, text_encoder=_clip(tokenizer), text_encoder_2=_t5(second),
         vae=_vae(4, scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False),
         transformer=FluxTransformer2DModel(
-            patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
-            joint_attention_dim=16, pooled_projection_dim=16, axes_dims_rope=(4, 4, 8), guidance_embeds=True,
+            patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
+            num_attention_heads=2, joint_attention_dim=16,
+            pooled_projection_dim=16, axes_dims_rope=(4, 4, 8), guidance_embeds=True,
         ).eval(),
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
     )  # fmt: skip

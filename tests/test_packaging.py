@@ -80,7 +80,7 @@ def test_the_pins_leave_no_dependency_open_on_any_system(system: check_pins.Syst
             # torch for Linux brings its own libraries, each pinned by torch itself
             if name == "torch" and "platform_system" in text:
                 continue
-            counts = requirement.marker is None or requirement.marker.evaluate({**values, "extra": ""})
+            counts = requirement.marker is None or requirement.marker.evaluate(values)
             if counts and canonicalize_name(requirement.name) not in PINS:
                 unpinned.add(f"{name} needs {text}")
     assert not unpinned
@@ -100,6 +100,18 @@ def test_a_pin_with_a_marker_counts_only_where_the_marker_holds() -> None:
     text = 'a==1\nb==2 ; sys_platform == "win32"  # note\n# c==3\n'
     assert check_pins.pins_for(text, windows, "3.12") == ["a==1", "b==2"]
     assert check_pins.pins_for(text, linux, "3.12") == ["a==1"]
+
+
+def test_the_index_is_asked_about_compiled_packages_and_about_others_only_where_needed() -> None:
+    def asked(name: str, python: str, version: str = "") -> bool:
+        return check_pins.must_ask(Requirement(f"{name}=={version or PINS[name]}"), python)
+
+    assert not asked("jinja2", "3.13")  # one file for all
+    assert asked("jinja2", "3.13", version="1.0")  # not the one looked at
+    assert asked("jinja2", "3.2")  # too old for it
+    assert [asked("msgspec", python) for python in check_pins.PYTHONS] == [True, True, True]  # one file per Python
+    assert [asked("xllamacpp", python) for python in check_pins.PYTHONS] == [True, False, False]  # abi3
+    assert asked("pyside6", "3.13")  # not installed
 
 
 def test_everything_the_studio_imports_is_declared() -> None:

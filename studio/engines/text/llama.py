@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import functools
 import platform
 import secrets
 import time
@@ -123,7 +123,6 @@ class Llama:
 
     def made_with(self) -> MadeWith:
         server = self._server
-        versions = {"xllamacpp": importlib.metadata.version("xllamacpp"), "python": platform.python_version()}
         return MadeWith(
             engine="text.llama",
             model_sha256=self._card.sha256 if self._card else "",
@@ -131,7 +130,7 @@ class Llama:
             threads=server.threads if server else 0,
             n_batch=server.n_batch if server else 0,
             n_ctx=server.n_ctx if server else 0,
-            versions=versions,
+            versions=dict(_versions()),
             system=f"{platform.system()} {platform.machine()}",
         )
 
@@ -407,6 +406,14 @@ class _Writing:
         each = self._prompt_tokens + self._recipe.max_tokens
         done = self._index * each + self._prompt_tokens + written
         self._ctx.progress(done, self._recipe.n * each, "tokens", phase)
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    # not at the top: looking into packages costs 0.05 s, and the first token should not wait for it
+    from importlib.metadata import version
+
+    return {"xllamacpp": version("xllamacpp"), "python": platform.python_version()}
 
 
 def _rounded(window: int) -> int:

@@ -31,6 +31,8 @@ SOCKET_PATH_LIMIT = 100  # bytes; the kernel's is 108 on Linux and 104 on macOS,
 STALE_SECONDS = 3600.0
 ERRORS_ONLY = 1  # of llama.cpp's log levels
 LOG_KEPT = 4000  # characters
+LOG_SECONDS = 1.0
+LAST_LINE = b"exiting due to"  # of a load that failed
 
 
 def lacks_avx2(machine: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -252,6 +254,12 @@ def _said(log: Path) -> Iterator[Callable[[], str]]:
     os.dup2(stream.fileno(), 2)
     try:
         yield lambda: text
+    except RuntimeError:
+        # a thread of llama.cpp writes the log, and may not have come to its last line yet
+        end = time.monotonic() + LOG_SECONDS
+        while LAST_LINE not in log.read_bytes() and time.monotonic() < end:
+            time.sleep(0.01)
+        raise
     finally:
         os.dup2(kept, 2)
         os.close(kept)

@@ -406,6 +406,7 @@ class Session:
             threads=made_with.threads or plan.threads,
             n_batch=made_with.n_batch or plan.n_batch,
             n_ctx=made_with.n_ctx,
+            again=True,
         )
 
     def _hand_over(self, job_id: str, busy: frozenset[str]) -> m.Run:

@@ -14,6 +14,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         n_batch: prompt tokens per batch (text), at least 32; small enough that cancel is heard between batches.
         n_ctx: context window in tokens (text), 0 for the engine's choice.
         preview_every: steps between previews, 0 for none.
+        again: a work is made again in the circumstances of its first time; a device that this computer lacks is
+            replaced, and the difference is told, instead of refusing.
     """
 
     device: str = "auto"
@@ -22,3 +24,4 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     n_batch: int = 128
     n_ctx: int = 0
     preview_every: int = 1
+    again: bool = False

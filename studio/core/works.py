@@ -17,6 +17,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
         role: "master" is the work itself, "thumbnail" a small picture of it.
         index: which of the recipe's n works it belongs to, from 0.
         meta: facts about the content: width, height; seconds, sample_rate; tokens, finish.
+        complete: False for the part of a work that was there when its job was cancelled.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
     seconds: float = 0.0
     meta: dict[str, Any] = {}
+    complete: bool = True
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +57,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
         job: the job that made it; index: its place among that job's works.
         recipe: complete, for this one work: n or count is 1 and the seed is its own.
         seconds: how long making it took.
-        complete: False for what was kept of a cancelled job.
+        complete: False for the part that was there when its job was cancelled.
     """
 
     id: str

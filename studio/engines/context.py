@@ -103,12 +103,13 @@ class RunContext:
         seconds: float = 0.0,
         role: Literal["master", "thumbnail"] = "master",
         meta: dict[str, Any] | None = None,
+        complete: bool = True,
     ) -> Artifact:
         """Describe a file that `file()` left in staging. From here on it is kept, also when the job is cancelled."""
         path = self.out_dir / name
         made = Artifact(
             name=name, sha256=sha256_of(path), bytes=path.stat().st_size, role=role, index=index, seed=seed,
-            seconds=seconds, meta=meta or {},
+            seconds=seconds, meta=meta or {}, complete=complete,
         )  # fmt: skip
         self.saved.append(made)
         return made

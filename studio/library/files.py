@@ -78,10 +78,10 @@ class Files:
         return folder
 
     def plan(self, job: Job, result: Result, *, complete: bool = True) -> Commit:
-        """Decide what the works of a finished job are called and where they go.
+        """Decide what the works of an ended job are called and where they go.
 
         Args:
-            complete: False for what is kept of a cancelled job; works it had finished are complete all the same.
+            complete: False where the job was cancelled; works it had finished before are complete all the same.
         """
         created = now()
         works: list[Work] = []
@@ -112,6 +112,7 @@ class Files:
                     meta=master.meta,
                     notes=(*job.notes, *result.notes),
                     seconds=master.seconds,
+                    complete=master.complete,
                 )
             )
         return Commit(job=job.id, works=tuple(works), moves=tuple(moves), complete=complete)

@@ -86,8 +86,11 @@ class Done(_Reply, frozen=True, kw_only=True, tag="done"):
 
 
 class Gone(_Reply, frozen=True, kw_only=True, tag="failed"):
+    """The job failed. `leaving`: this process is of no use any more and ends now."""
+
     job: str
     problem: Problem
+    leaving: bool = False
 
 
 class Stopped(_Reply, frozen=True, kw_only=True, tag="cancelled"):

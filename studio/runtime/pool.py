@@ -320,6 +320,8 @@ class Pool:
                 worker.job, worker.cancelled, worker.deadline = "", False, 0.0
                 if isinstance(reply, m.Gone):
                     worker.model = ""
+                    if reply.leaving:
+                        del self._workers[number]  # its end, soon to be told, concerns nobody any more
             self._pump_then(lambda: self._end(reply))
 
     def _pump_then(self, tell: Callable[[], None]) -> None:

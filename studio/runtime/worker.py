@@ -27,6 +27,9 @@ OFFLINE = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
+# What torch says when the driver gave up; everything after it in the same process fails too.
+LOST_DEVICE = ("CUDA error", "HIP error", "cuDNN error", "CUBLAS_STATUS", "device-side assert")
+
 DISK_ERRORS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -81,6 +84,7 @@ class Worker:
         self._engine_name = ""
         self._engine: Any = None
         self._model = ""
+        self._ruined = False
         self._fingerprints: dict[str, _Fingerprint] = {}
 
     def serve(self) -> None:
@@ -202,12 +206,14 @@ class Worker:
             self._send(m.Stopped(job=command.job, result=self._kept(ctx)))
         else:
             if problem is not None:
-                self._send(m.Gone(job=command.job, problem=problem))
+                self._send(m.Gone(job=command.job, problem=problem, leaving=self._ruined))
             else:
                 self._send(m.Done(job=command.job, result=result))
         finally:
             with self._cancels_lock:
                 self._cancels.pop(command.job, None)
+        if self._ruined:
+            self._leave()
 
     def _kept(self, ctx: Any) -> Any:
         """What a cancelled job had finished by then, or None."""
@@ -250,9 +256,23 @@ class Worker:
                 return None, Problem("engine_error", f"The engine met an error: {error}.", detail=_trace())
             where = f" to {error.filename}" if error.filename else ""
             return None, NotSaved(f"Could not write{where}: {reason}.", "Make room or choose another folder.").problem
+        except RuntimeError as error:
+            if not any(sign in str(error) for sign in LOST_DEVICE):
+                return None, _unexpected(error)
+            # The driver keeps failing every later call of this process: only a new one helps.
+            self._ruined = True
+            hint = "The next job gets a fresh worker. If it happens again, choose the device “cpu” in the settings."
+            sentence = f"The graphics card stopped working: {str(error).splitlines()[0][:200].rstrip('.')}."
+            return None, Problem("device_lost", sentence, hint, detail=_trace())
         except Exception as error:  # the worker's loop: one of the three places that may answer for anything
-            sentence = f"The engine met an unexpected error: {type(error).__name__}: {str(error)[:300]}"
-            return None, Problem("engine_error", sentence.rstrip(".") + ".", detail=_trace())
+            return None, _unexpected(error)
+
+
+def _unexpected(error: Exception) -> Any:
+    from studio.core.problems import Problem
+
+    sentence = f"The engine met an unexpected error: {type(error).__name__}: {str(error)[:300]}"
+    return Problem("engine_error", sentence.rstrip(".") + ".", detail=_trace())
 
 
 def _trace() -> str:

@@ -9,6 +9,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 import wave
 from pathlib import Path
@@ -169,6 +170,33 @@ def test_on_a_terminal_progress_is_drawn_and_ctrl_c_cancels_properly(studio: Stu
     assert alive == []
     last = studio.json("jobs", "--limit", "1")["jobs"][0]
     assert last["state"] == "cancelled"
+
+
+def test_the_text_written_before_a_cancel_is_kept_and_marked(studio: Studio) -> None:
+    from studio.app.session import Session
+    from studio.core.events import Cancelled, Token
+    from studio.core.jobs import JobState
+    from studio.core.paths import Paths
+
+    with Session(Paths(studio.home)) as session:
+        pieces: list[str] = []
+        begun = threading.Event()
+
+        def listen(event: object) -> None:
+            if isinstance(event, Token):
+                pieces.append(event.text)
+                begun.set()
+
+        session.subscribe(listen)
+        job = session.submit(session.recipe("text", {"prompt": "Once", "max_tokens": 3000, "seed": 1}).recipe)
+        assert begun.wait(120)
+        session.cancel(job.id)
+        end = session.wait(job.id, 60)
+        assert isinstance(end, Cancelled)
+        (work,) = end.works
+        assert not work.complete
+        assert session.path(work).read_text("utf-8") == "".join(pieces)
+        assert session.job(job.id).state is JobState.CANCELLED
 
 
 def test_the_windows_process_imports_no_engine_library_and_workers_no_qt(studio: Studio) -> None:

@@ -21,9 +21,14 @@ def jobs(paths: Paths) -> Jobs:
 
 def test_a_failed_transaction_leaves_nothing(paths: Paths) -> None:
     database = Database(paths.database)
-    with pytest.raises(ZeroDivisionError), database.transaction() as db:
-        db.execute("insert into models values ('x', 'now')")
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with database.transaction() as db:
+            db.execute("insert into models values ('x', 'now')")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert database.rows("select * from models") == []
 
 
@@ -34,9 +39,13 @@ def test_a_nested_transaction_is_part_of_the_outer_one(paths: Paths) -> None:
         with database.transaction() as db:
             db.execute("insert into models values ('x', 'now')")
 
-    with pytest.raises(ZeroDivisionError), database.transaction():
-        inner()
-        raise ZeroDivisionError
+    def outer() -> None:
+        with database.transaction():
+            inner()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        outer()
     assert database.rows("select * from models") == []
 
 

@@ -72,9 +72,11 @@ class Fake:
                     stream.write(b"\xff\xff\xff\xffnonsense")
                 time.sleep(5)
             elif word == "raise":
-                raise {"oom": OutOfMemory("It needs 9 GB.", "Try less."), "memory": MemoryError()}.get(
-                    rest, KeyError(rest)
-                )
+                raise {
+                    "oom": OutOfMemory("It needs 9 GB.", "Try less."),
+                    "memory": MemoryError(),
+                    "cuda": RuntimeError("CUDA error: an illegal memory access\nmore"),
+                }.get(rest, KeyError(rest))
             elif word == "spawn":
                 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
                 with open(rest, "w") as stream:

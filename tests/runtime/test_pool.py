@@ -223,6 +223,16 @@ def test_an_error_is_a_sentence_and_the_worker_lives_on(rig: Rig) -> None:
     assert len(rig.links) == 1
 
 
+def test_a_lost_graphics_card_gets_a_fresh_worker(rig: Rig) -> None:
+    rig.add("a", "raise cuda")
+    rig.add("b", "save x", seq=2)
+    problem = rig.notes.end_of("a")
+    assert problem.code == "device_lost"
+    assert "illegal memory access." in problem.sentence
+    assert isinstance(rig.notes.end_of("b"), Result)
+    assert len(rig.links) == 2
+
+
 def test_an_engine_that_is_not_there_is_a_sentence(rig: Rig) -> None:
     none = ModelCard(id="x", name="X", kind="text", engine="text.none", path="", format="", sha256="-")
     rig.add("a", "save x", card=none)

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from studio.core.cards import ModelCard
 from studio.core.plans import Plan
-from studio.core.problems import BadResult, ModelUnfit, StudioError
+from studio.core.problems import BadResult, BadSetting, ModelUnfit, StudioError
 from studio.core.recipes import SEED_LIMIT, ImageRecipe, MadeWith, Recipe
 from studio.core.works import Artifact, Result
 from studio.engines import device as devices
@@ -52,7 +52,7 @@ class Diffusion:
         loading.go_offline()
         import torch
 
-        device, dtype = devices.pick(plan.device, plan.dtype, weights=card.needs.weights)
+        device, dtype = self._pick(plan, card)
         torch.set_num_threads(max(1, plan.threads))
         self._plan = plan
         if self._pipe is not None and (card, device, dtype) == (self._card, self._device, self._dtype):
@@ -69,6 +69,15 @@ class Diffusion:
         self._dtypes = {n: c.dtype for n, c in pipe.components.items() if isinstance(c, torch.nn.Module)}
         self._pipe, self._card, self._device, self._dtype = pipe, card, device, dtype
         ctx.loading(card.name, 1.0)
+
+    @staticmethod
+    def _pick(plan: Plan, card: ModelCard) -> tuple[str, str]:
+        try:
+            return devices.pick(plan.device, plan.dtype, weights=card.needs.weights)
+        except BadSetting:
+            if not plan.again:
+                raise
+            return devices.pick("auto", "auto", weights=card.needs.weights)  # made on another computer
 
     def run(self, recipe: Recipe, ctx: RunContext) -> Result:
         """Paint `recipe.count` pictures, one after another, with seed, seed + 1, …

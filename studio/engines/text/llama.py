@@ -22,7 +22,7 @@ from studio.core.problems import (
 )
 from studio.core.recipes import SEED_LIMIT, MadeWith, Message, Recipe, TextRecipe
 from studio.core.works import Artifact, Result
-from studio.engines.context import RunContext
+from studio.engines.context import JobCancelled, RunContext
 from studio.engines.text.llama_server import LlamaServer
 from studio.engines.text.local_http import LocalRefused
 from studio.engines.text.stream import Stream
@@ -69,7 +69,8 @@ class Llama:
         path = Path(card.path)
         if card.parts:
             self._assemble(card, ctx)
-        if self._server is not None and (card, plan, _stamp(path)) == (self._card, self._plan, self._stamp):
+        loaded = (self._card, _matters(self._plan), self._stamp)
+        if self._server is not None and (card, _matters(plan), _stamp(path)) == loaded:
             return
         self._close_server()
         # llama.cpp refuses broken files too, but says why only in its log
@@ -324,6 +325,8 @@ class _Writing:
         began = self._began_writing = time.monotonic()
         server.complete(request, self._take)
         if self._raised is not None:
+            if isinstance(self._raised, JobCancelled):
+                self._keep_part(seed, time.monotonic() - began)
             raise self._raised
         if self._error is not None:
             raise _refused(self._error)
@@ -347,6 +350,18 @@ class _Writing:
         name = f"{self._index}.txt"
         seconds = round(ended - began, 3)
         return ctx.save(name, text.encode("utf-8"), index=self._index, seed=seed, seconds=seconds, meta=meta)
+
+    def _keep_part(self, seed: int, seconds: float) -> None:
+        """What was written before a cancel is kept, marked as a part."""
+        self._send()
+        text = "".join(self._text)
+        if text.strip():
+            meta = {"tokens": self._tokens, "prompt_tokens": self._prompt_tokens, "finish": "cancelled"}
+            meta["words"] = len(text.split())
+            self._ctx.save(
+                f"{self._index}.txt", text.encode("utf-8"), index=self._index, seed=seed, seconds=round(seconds, 3),
+                meta=meta, complete=False,
+            )  # fmt: skip
 
     def _remark(self, server: LlamaServer, text: str) -> None:
         written, asked = self._tokens, self._recipe.max_tokens
@@ -414,6 +429,11 @@ def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {"xllamacpp": version("xllamacpp"), "python": platform.python_version()}
+
+
+def _matters(plan: Plan) -> tuple[str, int, int, int]:
+    """The part of a plan that a loaded model depends on."""
+    return plan.device, plan.threads, plan.n_batch, plan.n_ctx
 
 
 def _rounded(window: int) -> int:

@@ -23,7 +23,9 @@ class Step(NamedTuple):
 def steps(offline: bool) -> list[Step]:
     """The steps before pytest. Offline leaves out what asks the package index."""
     # import-linter cannot be started with -m
-    contracts = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    contracts = (
+        "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True, no_logo=True))"
+    )
     made = [
         Step("ruff check", ["-m", "ruff", "check", "."]),
         Step("ruff format", ["-m", "ruff", "format", "--check", "."]),

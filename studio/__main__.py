@@ -14,6 +14,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from studio.runtime import worker
 
         return worker.main()
+    if arguments[:1] == ["--render-template"]:
+        from studio.engines.text import render_template
+
+        return render_template.main()
     from studio import cli
 
     return cli.main(arguments)

@@ -294,12 +294,7 @@ def _at_path(cards: Sequence[ModelCard], kind: str, wanted: str) -> ModelCard:
         known = next((c for c in cards if os.path.realpath(c.path) == real), None)
         if known is not None:
             return known
-        looked = look(path)
-        if isinstance(looked, ModelCard):
-            return looked
-        code = looked.code if isinstance(looked, Broken) else "model_unfit"
-        hint = looked.hint if isinstance(looked, Broken) else f"Choose {_KINDS.get(kind, kind)}."
-        raise _ERRORS.get(code, ModelBroken)(f"“{shown(path.name or wanted)}” cannot be used: {looked.why}.", hint)
+        return examine(path, f"Choose {_KINDS.get(kind, kind)}.")
     if any(sign in wanted for sign in ("/", "\\")) or path.suffix.lower() in CANDIDATES:
         known = next((c for c in cards if c.parts and c.path == str(path.absolute())), None)
         if known is not None:
@@ -312,6 +307,23 @@ def _at_path(cards: Sequence[ModelCard], kind: str, wanted: str) -> ModelCard:
     near = dict.fromkeys(names[n] for n in close)  # the id and the name of one model may both be close
     hint = f"Did you mean {' or '.join(f'“{n}”' for n in near)}?" if near else _listing(cards, kind)
     raise ModelMissing(f"There is no {_plain(kind)} called “{shown(wanted)}”.", hint)
+
+
+def examine(path: Path, hint: str = "Choose a model file or folder.") -> ModelCard:
+    """The model at a path.
+
+    Args:
+        hint: said where the path holds something, but no model.
+
+    Raises:
+        ModelMissing, ModelBroken, ModelRefused, ModelUnfit: with the reason.
+    """
+    looked = look(path)
+    if isinstance(looked, ModelCard):
+        return looked
+    code = looked.code if isinstance(looked, Broken) else "model_unfit"
+    hint = looked.hint if isinstance(looked, Broken) else hint
+    raise _ERRORS.get(code, ModelBroken)(f"“{shown(path.name or str(path))}” cannot be used: {looked.why}.", hint)
 
 
 def _listing(cards: Sequence[ModelCard], kind: str) -> str:

@@ -31,7 +31,7 @@ class Show:
         self._draw = not quiet and sys.stderr.isatty()
         self._stream = not quiet and sys.stdout.isatty() and job.kind == "text"
         self._lock = threading.Lock()
-        self._began = time.monotonic()
+        self._pace: tuple[float, float] | None = None  # when the work itself began, and how much was done then
         self._drawn = 0.0
         self._index = 0
 
@@ -64,8 +64,13 @@ class Show:
     def _bar(self, event: Progress) -> str:
         share = event.done / event.total if event.total else 0.0
         full = int(share * BAR)
-        gone = time.monotonic() - self._began
-        left = f" · {gone / share - gone:.0f} s left" if 0.05 < share < 1 else ""
+        now = time.monotonic()
+        if self._pace is None and event.done > 0:
+            self._pace = now, event.done
+        left = ""
+        if self._pace is not None and event.done > self._pace[1] and share < 1:
+            each = (now - self._pace[0]) / (event.done - self._pace[1])
+            left = f" · {each * (event.total - event.done):.0f} s left"
         unit = f" {event.unit}" if event.unit else ""
         return (
             f"{'█' * full}{'░' * (BAR - full)} {event.phase or self._label} {event.done:g}/{event.total:g}{unit}{left}"

@@ -27,7 +27,7 @@ LONG = "The fox walked on. " * 600
 
 
 def cancel_at(session: Session, kind: str, ready: Callable[[Any], bool], given: dict[str, Any]) -> tuple[float, bool]:
-    """Start a job, cancel it at the first event that is `ready`; seconds until it is true, and whether by a kill."""
+    """Cancel a job at the first event that is `ready`; seconds until it is true, and whether by a kill."""
     reached = threading.Event()
     stop = session.subscribe(lambda e: reached.set() if ready(e) else None)
     workers = {pid for lane, _, pid in session.workers() if lane == kind and pid}

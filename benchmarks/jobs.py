@@ -40,7 +40,8 @@ if kind == "image":
     import torch
     from diffusers import DiffusionPipeline
     torch.set_num_threads(threads)
-    pipe = DiffusionPipeline.from_pretrained(path, local_files_only=True, use_safetensors=True)
+    pipe = DiffusionPipeline.from_pretrained(path, local_files_only=True, use_safetensors=True,
+                                             dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     def work(c):
         pipe(prompt=c["prompt"], width=128, height=128, num_inference_steps=c["steps"], guidance_scale=4.0,
@@ -50,7 +51,8 @@ elif kind == "text":
     import xllamacpp as x
     P = x.CommonParams(); P.model.path = path; P.n_ctx = 4096; P.n_batch = P.n_ubatch = 128; P.n_parallel = 1
     P.warmup = P.fit_params = False; P.cpuparams.n_threads = P.cpuparams_batch.n_threads = threads
-    P.cache_ram_mib = 0; P.hostnames = [tempfile.mkdtemp() + "/s"]; P.cors_origins = ""; P.endpoint_slots = False
+    P.cache_ram_mib = 0; P.hostnames = [tempfile.mkdtemp() + "/llama.sock"]; P.cors_origins = ""
+    P.endpoint_slots = False
     server = x.Server(P)
     def work(c):
         n = [0]

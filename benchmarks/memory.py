@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import psutil
 
+from benchmarks.trainer import paused_trainer
 from studio.app.session import Session
 from studio.core.events import Finished
 from studio.core.paths import Paths
@@ -24,7 +25,7 @@ JOBS: list[tuple[str, dict[str, Any]]] = [
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, Session(Paths(Path(folder) / "home")) as session:
+    with tempfile.TemporaryDirectory() as folder, paused_trainer(), Session(Paths(Path(folder) / "home")) as session:
         print(f"{'MB resident':10} {'1st job':>9} {'5th job':>9} {'unloaded':>9} {'again':>9} {'unloaded':>9}")
         for kind, given in JOBS:
             figures = []

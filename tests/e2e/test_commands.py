@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,6 +198,21 @@ def test_the_text_written_before_a_cancel_is_kept_and_marked(studio: Studio) -> 
         assert not work.complete
         assert session.path(work).read_text("utf-8") == "".join(pieces)
         assert session.job(job.id).state is JobState.CANCELLED
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="unshare takes the network away")
+def test_all_three_work_with_the_network_taken_away(studio: Studio) -> None:
+    if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode != 0:
+        pytest.skip("this system does not let a user take the network away")
+    for words in (TEXT, SPEECH, PICTURE):
+        ended = subprocess.run(
+            ["unshare", "-rn", sys.executable, "-m", "studio", *words, "--json"],
+            capture_output=True,
+            env={**os.environ, "STUDIO_HOME": str(studio.home), "PYTHONPATH": str(ROOT)},
+            timeout=300,
+        )
+        assert ended.returncode == 0, ended.stdout
+        assert json.loads(ended.stdout)["works"]
 
 
 def test_the_windows_process_imports_no_engine_library_and_workers_no_qt(studio: Studio) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import os
 import platform
 import secrets
 import shutil
@@ -59,14 +60,18 @@ class Piper:
         self._voice: OpenVoice | None = None
         self._name = ""
         self._threads = 0
+        self._loaded: tuple[Any, ...] = ()  # what the open voice was opened for
 
     def load(self, card: ModelCard, plan: Plan, ctx: RunContext) -> None:
-        """Open the voice of `card`; see `open_voice` for what can go wrong."""
+        """Open the voice of `card`, unless it is open already; see `open_voice` for what can go wrong."""
+        wanted = (card, plan.device, max(1, plan.threads), _stamp(card.path))
+        if self._voice is not None and wanted == self._loaded:
+            return
         self.unload()
         ctx.check()
         ctx.loading(card.name)
         self._voice = open_voice(card, plan.device, max(1, plan.threads), ctx.cache_dir)
-        self._name, self._threads = card.name, max(1, plan.threads)
+        self._name, self._threads, self._loaded = card.name, max(1, plan.threads), wanted
         if plan.device.startswith("cuda") and self._voice.device == "cpu":
             ctx.note("This onnxruntime cannot use the graphics card; the voice runs on the processor.")
         ctx.loading(card.name, 1.0)
@@ -123,6 +128,15 @@ class Piper:
             why = "the disk is full" if full else error.strerror or str(error)
             raise NotSaved(f"The speech could not be saved: {why}.", detail=str(error)) from None
         return Result(artifacts=(master, thumbnail), made_with=self.made_with(), notes=tuple(ctx.notes))
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    """Tells changed files of a voice from unchanged ones; empty where they cannot be seen."""
+    try:
+        found = [os.stat(path), os.stat(f"{path}.json")]
+    except OSError:
+        return ()
+    return tuple(n for status in found for n in (status.st_size, status.st_mtime_ns))
 
 
 def _speak(mouth: _Mouth, recipe: SpeechRecipe, ctx: RunContext) -> tuple[dict[str, Any], Outline]:

@@ -150,8 +150,11 @@ def test_a_cancelled_text_stops_at_once_and_the_same_seed_writes_the_same_again(
     with pytest.raises(JobCancelled):
         starter.run(recipe(prompt=words, max_tokens=200), stopped.ctx)
     after = [type(e) for e in stopped.events]
-    assert len(after) - 1 - after.index(kind) <= 1  # the one under way
-    assert not list(stopped.out.iterdir())
+    assert len(after) - 1 - after.index(kind) <= 2  # the one under way, and what was still unsent
+    said = "".join(event.text for event in stopped.events if isinstance(event, Token))
+    kept = stopped.ctx.saved
+    assert [(stopped.out / a.name).read_text("utf-8") for a in kept] == ([said] if said.strip() else [])
+    assert all(not a.complete and a.meta["finish"] == "cancelled" for a in kept)
     again = Job(tmp_path / "again")
     assert again.texts(starter.run(recipe(prompt=words), again.ctx)) == [bare(words)]
 

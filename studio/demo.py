@@ -17,11 +17,11 @@ from studio.core.works import Work
 from studio.show import follow
 
 OPENING = (
-    "The little red fox lived at the edge of the forest. Every evening it looked up at the moon and wondered what was "
-    "behind it. One night"
+    "The moon was lonely. Every night she looked down at the sleeping town and smiled. One evening a little girl "
+    "opened her window and"
 )
-PICTURE = "fox, noto style"
-SEED = 7
+PICTURE = "full moon face, noto style"
+SEED = 1
 
 
 class Stopped(StudioError):
@@ -46,7 +46,7 @@ def run_demo(session: Any, out: Path, *, seed: int | None = None, as_json: bool 
     text = _made(session, _submit(session, "text", prompt=OPENING, **wanted), as_json)
     story = _whole_sentences(f"{OPENING}{session.path(text).read_text(encoding='utf-8')}")
     # Two lanes at once: the voice reads while the picture is painted.
-    jobs = [_submit(session, "image", prompt=PICTURE, seed=seed), _submit(session, "speech", text=story, seed=seed)]
+    jobs = [_submit(session, "image", prompt=PICTURE, seed=seed + 1), _submit(session, "speech", text=story, seed=seed)]
     picture, voice = (_made(session, job, as_json) for job in jobs)
 
     files = {"story.md": text, "picture.png": picture, "narration.wav": voice}

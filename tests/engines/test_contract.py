@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from PIL import Image
 
 from studio.core.cards import ModelCard
 from studio.core.events import Event, Progress
@@ -110,6 +111,12 @@ def test_what_is_returned_is_on_disk_complete_and_described(bench: Bench) -> Non
         assert hashlib.sha256(data).hexdigest() == artifact.sha256
         msgspec.json.encode(artifact)
     assert all(a.seconds > 0 for a in masters)
+    thumbnails = [a for a in result.artifacts if a.role == "thumbnail"]
+    assert [a.index for a in thumbnails] == [a.index for a in masters]
+    for thumbnail in thumbnails:
+        with Image.open(out / thumbnail.name) as image:
+            assert max(image.size) <= 256
+            assert len(image.convert("L").getcolors() or []) > 1, "not one flat colour"
     assert not [p.name for p in out.iterdir() if p.name.endswith(".tmp")]
 
 

@@ -23,6 +23,7 @@ from studio.core.problems import (
 from studio.core.recipes import SEED_LIMIT, MadeWith, Message, Recipe, TextRecipe
 from studio.core.works import Artifact, Result
 from studio.engines.context import JobCancelled, RunContext
+from studio.engines.text import page
 from studio.engines.text.llama_server import LlamaServer
 from studio.engines.text.local_http import LocalRefused
 from studio.engines.text.stream import Stream
@@ -221,11 +222,11 @@ class Llama:
         server = self._fitted(server, len(prompt), recipe, ctx)
         # 3. the texts
         first = secrets.randbelow(SEED_LIMIT) if recipe.seed is None else recipe.seed
-        artifacts = []
+        artifacts: list[Artifact] = []
         for index in range(recipe.n):
             ctx.check()
             writing = _Writing(ctx, recipe, index, len(prompt), stops, trim)
-            artifacts.append(writing.write(server, prompt, ctx.seed(first, index)))
+            artifacts += writing.write(server, prompt, ctx.seed(first, index))
         return Result(artifacts=tuple(artifacts), made_with=self.made_with(), notes=tuple(ctx.notes))
 
     def _prompt(
@@ -305,8 +306,8 @@ class _Writing:
         self._raised: BaseException | None = None
         self._began_writing = 0.0
 
-    def write(self, server: LlamaServer, prompt: list[int], seed: int) -> Artifact:
-        """Write and save the text.
+    def write(self, server: LlamaServer, prompt: list[int], seed: int) -> tuple[Artifact, ...]:
+        """Write and save the text, and a small picture of it.
 
         Raises:
             BadRecipe, BadResult: llama.cpp refused or gave up. JobCancelled. OSError: it could not be saved.
@@ -353,7 +354,11 @@ class _Writing:
         }
         name = f"{self._index}.txt"
         seconds = round(ended - began, 3)
-        return ctx.save(name, text.encode("utf-8"), index=self._index, seed=seed, seconds=seconds, meta=meta)
+        master = ctx.save(name, text.encode("utf-8"), index=self._index, seed=seed, seconds=seconds, meta=meta)
+        return master, self._thumbnail(text)
+
+    def _thumbnail(self, text: str) -> Artifact:
+        return self._ctx.save(f"{self._index}.thumb.webp", page.picture(text), role="thumbnail", index=self._index)
 
     def _keep_part(self, seed: int, seconds: float) -> None:
         """What was written before a cancel is kept, marked as a part."""
@@ -366,6 +371,7 @@ class _Writing:
                 f"{self._index}.txt", text.encode("utf-8"), index=self._index, seed=seed, seconds=round(seconds, 3),
                 meta=meta, complete=False,
             )  # fmt: skip
+            self._thumbnail(text)
 
     def _remark(self, server: LlamaServer, text: str) -> None:
         written, asked = self._tokens, self._recipe.max_tokens

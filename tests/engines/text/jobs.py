@@ -11,11 +11,16 @@ from studio.core.cards import ModelCard
 from studio.core.events import Event, Progress, Token
 from studio.core.plans import Plan
 from studio.core.recipes import check
-from studio.core.works import Result
+from studio.core.works import Artifact, Result
 from studio.engines.context import RunContext
 
 # One thread: on a busy machine two threads of llama.cpp wait for each other most of the time.
 PLAN = Plan(device="cpu", threads=1, n_batch=64, n_ctx=512)
+
+
+def masters(result: Result) -> list[Artifact]:
+    """The texts themselves, without their small pictures."""
+    return [artifact for artifact in result.artifacts if artifact.role == "master"]
 
 
 class Job:
@@ -34,7 +39,7 @@ class Job:
         self._on_event(event)
 
     def texts(self, result: Result) -> list[str]:
-        return [(self.out / a.name).read_bytes().decode("utf-8") for a in result.artifacts]
+        return [(self.out / a.name).read_bytes().decode("utf-8") for a in masters(result)]
 
     def sent(self, index: int = 0) -> str:
         return "".join(e.text for e in self.events if isinstance(e, Token) and e.index == index)

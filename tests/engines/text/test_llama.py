@@ -20,7 +20,7 @@ from studio.engines.context import JobCancelled
 from studio.engines.text.llama import Llama
 from studio.engines.text.llama_server import LlamaServer
 from tests.engines.text import tiny_gguf
-from tests.engines.text.jobs import PLAN, Job, card_of, recipe
+from tests.engines.text.jobs import PLAN, Job, card_of, masters, recipe
 
 SPECIAL = ("<end_of_turn>", "<start_of_turn>", "<bos>", "<eos>")
 FOREIGN = ("<|im_end|>", "[INST]", "</s>")
@@ -75,9 +75,9 @@ def test_the_text_is_what_the_bare_library_writes(starter: Llama, job: Job, bare
 
 def test_several_texts_are_those_of_counting_seeds_and_one_each(starter: Llama, job: Job, bare: Bare) -> None:
     result = starter.run(recipe(prompt="My favourite animal is", n=3, seed=5), job.ctx)
-    assert [a.seed for a in result.artifacts] == [5, 6, 7]
-    assert [a.index for a in result.artifacts] == [0, 1, 2]
-    assert [a.name for a in result.artifacts] == ["0.txt", "1.txt", "2.txt"]
+    assert [a.seed for a in masters(result)] == [5, 6, 7]
+    assert [a.index for a in masters(result)] == [0, 1, 2]
+    assert [a.name for a in masters(result)] == ["0.txt", "1.txt", "2.txt"]
     texts = job.texts(result)
     assert texts == [bare("My favourite animal is", seed=seed) for seed in (5, 6, 7)]
     assert len(set(texts)) == 3
@@ -153,8 +153,10 @@ def test_a_cancelled_text_stops_at_once_and_the_same_seed_writes_the_same_again(
     assert len(after) - 1 - after.index(kind) <= 2  # the one under way, and what was still unsent
     said = "".join(event.text for event in stopped.events if isinstance(event, Token))
     kept = stopped.ctx.saved
-    assert [(stopped.out / a.name).read_text("utf-8") for a in kept] == ([said] if said.strip() else [])
-    assert all(not a.complete and a.meta["finish"] == "cancelled" for a in kept)
+    assert [(stopped.out / a.name).read_text("utf-8") for a in kept if a.role == "master"] == (
+        [said] if said.strip() else []
+    )
+    assert all(not a.complete and a.meta["finish"] == "cancelled" for a in kept if a.role == "master")
     again = Job(tmp_path / "again")
     assert again.texts(starter.run(recipe(prompt=words), again.ctx)) == [bare(words)]
 

@@ -42,6 +42,8 @@ def run_demo(session: Any, out: Path, *, seed: int | None = None, as_json: bool 
         ) from None
     seed = SEED if seed is None else seed
     began = time.monotonic()
+    for kind in ("image", "speech"):
+        session.warm(kind)  # both get ready while the text is written
     wanted = {"max_tokens": 120, "seed": seed, "temperature": 0.7, "repeat_penalty": 1.1, "stop": ["\n\n"]}
     text = _made(session, _submit(session, "text", prompt=OPENING, **wanted), as_json)
     story = _whole_sentences(f"{OPENING}{session.path(text).read_text(encoding='utf-8')}")

@@ -94,9 +94,8 @@ class Fake:
         return MadeWith(engine="text.fake", threads=self.threads, versions={"fake": "1"})
 
 
-ENGINES["text.fake"] = "tests.runtime.fakes:Fake"
-
 if __name__ == "__main__":
     from studio.runtime.worker import main
 
+    ENGINES["text.fake"] = "tests.runtime.fakes:Fake"  # here only: the list of the tests' own process stays as it is
     raise SystemExit(main())

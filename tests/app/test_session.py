@@ -156,7 +156,7 @@ def test_a_job_whose_studio_was_killed_is_marked_as_interrupted(paths: Paths) ->
         assert beside.job(job).state is JobState.RUNNING, "a job of a living studio is left alone"
         assert beside.resume_waiting().jobs == ()
     os.kill(studio.pid, signal.SIGKILL)
-    studio.wait()
+    studio.communicate()  # and close its pipe
     with Rig(paths) as later:
         interrupted = later.job(job)
         assert interrupted.state is JobState.FAILED

@@ -323,7 +323,7 @@ def test_no_worker_outlives_a_killed_studio(tmp_path: Path, script: str) -> None
     child = int((tmp_path / "pid").read_text())
     os.kill(studio.pid, signal.SIGKILL)
     killed = time.monotonic()
-    studio.wait()
+    studio.communicate()  # and close its pipe
     while not _gone(worker):
         assert time.monotonic() - killed < 2
         time.sleep(0.02)
@@ -354,7 +354,7 @@ def test_a_worker_whose_library_holds_the_global_lock_does_not_outlive_its_studi
     assert not _gone(pid)
     studio.kill()
     killed = time.monotonic()
-    studio.wait()
+    studio.communicate()  # and close its pipe
     while not _gone(pid):
         assert time.monotonic() - killed < 2
         time.sleep(0.02)

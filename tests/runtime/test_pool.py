@@ -82,7 +82,7 @@ class Notes:
 
 
 class Rig:
-    def __init__(self, folder: Path, grace: float = 0.5) -> None:
+    def __init__(self, folder: Path, grace: float = 2.0) -> None:
         self.notes = Notes(folder)
         self.log = folder / "log"
         self.links: list[ProcessLink] = []

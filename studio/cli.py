@@ -88,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"studio {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
+    _command(commands, "window", "open the window, as no command does", _window)
     about = {"text": "write a text", "image": "paint a picture", "speak": "read a text aloud"}
     for verb, kind in VERBS.items():
         sub = _command(commands, verb, about[verb], _make)
@@ -209,6 +210,10 @@ def _session(**options: Any) -> Any:
     from studio.app.session import Session
 
     return Session(Paths(default_home()), **options)
+
+
+def _window(options: argparse.Namespace) -> int:
+    raise _Usage("“window” takes nothing else with it.")  # alone it never comes here: the program opens the window
 
 
 def _make(options: argparse.Namespace) -> int:

@@ -37,16 +37,17 @@ class Models:
         """
         cards = self.cards()
         card = registry.choose(cards, kind, name_or_path)
-        if all(c.id != card.id for c in cards):
-            self._remember(card)
-        return card
+        return card if any(c is card for c in cards) else self._remembered(card)
 
     def add(self, path: Path) -> ModelCard:
-        """Remember a model by its path. Raises ModelMissing, ModelBroken, ModelRefused."""
-        card = registry.examine(path)
-        self._remember(card)
-        return card
+        """Remember a model by its path. Raises ModelMissing, ModelBroken, ModelRefused.
 
-    def _remember(self, card: ModelCard) -> None:
+        Returns:
+            Its card as it is listed: with the id that is unique here; of its twin where it is a copy of one.
+        """
+        return self._remembered(registry.examine(path))
+
+    def _remembered(self, card: ModelCard) -> ModelCard:
         with self._database.transaction() as db:
             db.execute("insert or ignore into models (path, added) values (?, ?)", (card.path, now()))
+        return registry.listed(self.cards(), card)

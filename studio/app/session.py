@@ -6,6 +6,8 @@ Thread-safe: any thread may call. Subscribers are called on the pool's threads a
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 import sys
 import threading
 import traceback
@@ -20,18 +22,24 @@ from studio.app.machine import is_alive, physical_cores, this_process
 from studio.app.models import Models
 from studio.app.settings import load_settings, save_settings
 from studio.core.cards import ModelCard
+from studio.core.conversations import Conversation
 from studio.core.events import Cancelled, EndEvent, Event, Failed, Finished, Queued
+from studio.core.files import sha256_of
 from studio.core.jobs import Job, JobState
+from studio.core.lanes import Lane
 from studio.core.paths import Paths
 from studio.core.plans import Plan
-from studio.core.problems import Interrupted, NotFound, NotSaved, Problem, StudioError
+from studio.core.problems import Interrupted, NotFound, NotRead, NotSaved, Problem, StudioError
 from studio.core.recipes import Checked, ExportRecipe, MadeWith, Recipe, check, kind_of, model_of, recheck
 from studio.core.settings import changed
+from studio.core.text import clean, shown
 from studio.core.works import Change, Result, Work
+from studio.library import carried, exports
+from studio.library.conversations import Conversations
 from studio.library.database import Database
 from studio.library.exports import check_target
 from studio.library.files import Files
-from studio.library.jobs import BadTransition, Jobs
+from studio.library.jobs import BadTransition, Jobs, new_id, now
 from studio.library.works import Works
 from studio.runtime import messages as m
 from studio.runtime.pool import MakeLink, Pool
@@ -82,6 +90,7 @@ class Session:
         self._database = Database(paths.database)
         self._jobs = Jobs(self._database)
         self._works = Works(self._database)
+        self._conversations = Conversations(self._database)
         self._files = Files(paths)
         self._models = Models(paths, self._database)
         self._pool = Pool(
@@ -169,7 +178,7 @@ class Session:
         return self.submit(work.recipe, redo_of=work.id)
 
     def retry(self, job_id: str) -> Job:
-        """Run an ended job's recipe once more, as a new job."""
+        """Run an ended job's recipe once more, as a new job; also one of an earlier session."""
         return self.submit(self.job(job_id).recipe)
 
     def export(self, work_id: str, to: Path, *, quality: int = 90, overwrite: bool = False) -> Job:
@@ -190,34 +199,65 @@ class Session:
                 self._tell(Cancelled(job=job.id), Change(jobs=(job.id,)))
         return Change(jobs=(job.id,))
 
-    def move(self, job_id: str, *, priority: int | None = None, before: str = "") -> Change:
-        """Give a waiting job another priority, or put it before another waiting one."""
+    def move(self, job_id: str, *, priority: int | None = None, before: str = "", after: str = "") -> Change:
+        """Give a waiting job another priority, or put it before or after another waiting one, whose priority it takes.
+
+        Raises:
+            NotFound: there is no such job, or the other one does not wait.
+        """
         job = self.job(job_id)
-        position = None
-        if before:
-            queue = [w for w in self._pool.queue() if w.job != job.id]
-            at = next((i for i, w in enumerate(queue) if w.job == before), None)
-            if at is None:
-                raise NotFound(f"Job {before} does not wait.")
-            ahead = queue[at - 1].position if at else queue[at].position - 2
-            position, priority = (ahead + queue[at].position) / 2, queue[at].priority
-        self._jobs.place(job.id, priority=priority, position=position)
-        job = self._jobs.get(job.id)
+        moved = {job.id: (priority, None)} if priority is not None else dict[str, tuple[int | None, float | None]]()
+        if before or after:
+            moved = self._moved(job.id, before or after, behind=not before)
+        for each, (its_priority, position) in moved.items():
+            self._jobs.place(each, priority=its_priority, position=position)
+            self._place(self._jobs.get(each))
+        self._pool.pump()
+        return self._told(Change(jobs=(job.id, *(each for each in moved if each != job.id))))
+
+    def _moved(self, job_id: str, other: str, *, behind: bool) -> dict[str, tuple[int | None, float | None]]:
+        """Job id -> priority and position: of the moved job, and of its neighbours where there is no room for it."""
+        queue = [w for w in self._pool.queue() if w.job != job_id]
+        near = next((w for w in queue if w.job == other), None)
+        if near is None:
+            raise NotFound(f"Job {other[:40]} does not wait.")
+        equals = [w for w in queue if w.priority == near.priority]  # positions count among these only
+        at = equals.index(near) + behind
+        low = equals[at - 1].position if at > 0 else None
+        high = equals[at].position if at < len(equals) else None
+        if low is None or high is None:
+            position = (low + 1) if low is not None else near.position - 1
+        else:
+            position = (low + high) / 2
+            if not low < position < high:  # moved so often that the numbers between them are used up
+                order = [w.job for w in equals]
+                order.insert(at, job_id)
+                first = equals[0].position
+                return {job: (near.priority, first + place) for place, job in enumerate(order)}
+        return {job_id: (near.priority, position)}
+
+    def _place(self, job: Job) -> None:
         with self._lock:
             task = self._tasks.get(job.id)
-        if task is not None and any(w.job == job.id for w in self._pool.queue()):
-            self._pool.add(
+        if task is not None:
+            self._pool.place(
                 Waiting(job.id, job.kind, task.card.id, priority=job.priority, position=job.position, seq=job.seq)
-            )
-        self._tell(Change(jobs=(job.id,)))
-        return Change(jobs=(job.id,))
+            )  # fmt: skip
 
-    def pause(self, lane: str = "*") -> None:
-        """Start nothing more; what runs goes on."""
+    def pause(self, lane: str = "*") -> Change:
+        """Start nothing more in a lane ("*": in none); what runs goes on."""
         self._pool.pause(lane)
+        return self._told(Change(lanes=(lane,)))
 
-    def unpause(self, lane: str = "*") -> None:
+    def unpause(self, lane: str = "*") -> Change:
+        """Start what waits."""
         self._pool.resume(lane)
+        return self._told(Change(lanes=(lane,)))
+
+    @property
+    def paused(self) -> frozenset[str]:
+        """Lanes that start nothing; "*" is all of them."""
+        return self._pool.paused()
 
     def queue(self) -> list[str]:
         """Ids of the waiting jobs, in the order in which they will run."""
@@ -272,9 +312,36 @@ class Session:
 
     # -- works ------------------------------------------------------------------------------------------------------
 
-    def works(self, *, limit: int = 100, kind: str = "", before: str = "") -> list[Work]:
-        """Works, newest first."""
-        return self._works.recent(limit=limit, kind=kind, before=before)
+    def works(
+        self, *, limit: int = 100, kind: str = "", before: str = "", search: str = "", starred: bool = False
+    ) -> list[Work]:
+        """Works, newest first.
+
+        Args:
+            kind: only works of this kind. before: id of the last one of the page before.
+            search: words, separated by white space, that must all occur in the title, the recipe's words or the id;
+                capitals do not matter, parts of words count, and no character is special.
+            starred: only works with a star.
+        """
+        return self._works.recent(limit=limit, kind=kind, before=before, search=search, starred=starred)
+
+    def count_works(self, kind: str = "") -> int:
+        """How many works there are, of one kind or of all."""
+        return self._works.count(kind)
+
+    def works_of(self, job_id: str) -> list[Work]:
+        """A job's works, in order; none for a job that is not known."""
+        return self._works.of_job(job_id)
+
+    def star(self, work_id: str, on: bool) -> Change:
+        """Mark a work, or take the mark away. A star lives in the database only and not in the sidecar.
+
+        Raises:
+            NotFound, NotSaved.
+        """
+        work = self.work(work_id)
+        self._works.star(work.id, on)
+        return self._told(Change(works=(work.id,)))
 
     def work(self, work_id: str) -> Work:
         """A work by its id or the beginning of it. Raises NotFound."""
@@ -296,15 +363,85 @@ class Session:
         assets = sorted(work.assets, key=lambda a: a.role != "master")
         return [*(self._files.path(a.path) for a in assets), self._files.sidecar_path(work)]
 
+    def formats(self, kind: str) -> tuple[tuple[str, str], ...]:
+        """What a kind of work can be exported to: extension and title, in menu order; empty for an unknown kind."""
+        return exports.menu(kind)
+
+    def uses_quality(self, extension: str) -> bool:
+        """Whether a format, for example ".jpg", has a quality to choose."""
+        return exports.uses_quality(extension)
+
+    def recipe_in(self, path: Path) -> Recipe | None:
+        """The recipe a file was made from, or that it holds; its model need not be there.
+
+        Looks for a file of the library with the same content, a recipe in a picture's text, and JSON: a sidecar, a
+        bare recipe, or an object with one under “recipe”. Nothing in the file is trusted: a recipe is held to its
+        declarations, and one for an export is passed over, because it names a file to write.
+
+        Returns:
+            None where there is no recipe, or a damaged one. A file of more than 64 MiB is only compared with the
+            library's.
+
+        Raises:
+            NotRead: the file is not there, is no file, or cannot be read.
+        """
+        name = shown(Path(path).name or str(path))
+        try:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):  # opening a pipe might wait for ever
+                raise NotRead(f"“{name}” is not a file.", "Choose a picture, a text, a sound or a recipe.")
+            work = self._works.with_asset(status.st_size, lambda: sha256_of(path)) if status.st_size else None
+            if work is not None:
+                return work.recipe
+            if status.st_size > carried.FILE_LIMIT:
+                return None
+            with open(path, "rb") as stream:
+                return carried.recipe_in(stream)
+        except FileNotFoundError:
+            raise NotRead(f"There is no file “{name}”.", "Was it moved or deleted?") from None
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise NotRead(f"“{name}” cannot be read: {reason or error}.") from None
+
     def rebuild(self) -> Change:
-        """Add every work whose sidecar is there and whose row is not."""
+        """Add every work whose sidecar is there and whose row is not. Stars are not in sidecars and are lost."""
         works = tuple(self._files.sidecars())
         known = {w.id for w in works if self._works.find(w.id)}
         new = tuple(w for w in works if w.id not in known)
         self._works.add(new)
-        change = Change(works=tuple(w.id for w in new))
-        self._tell(change)
-        return change
+        return self._told(Change(works=tuple(w.id for w in new)))
+
+    # -- conversations ----------------------------------------------------------------------------------------------
+
+    def conversations(self, *, limit: int = 200) -> list[Conversation]:
+        """Conversations, the one that was changed last first."""
+        return self._conversations.recent(limit=limit)
+
+    def conversation(self, conversation_id: str) -> Conversation:
+        """Raises NotFound."""
+        found = self._conversations.find(conversation_id)
+        if found is None:
+            raise NotFound(f"There is no conversation “{shown(conversation_id, 40)}”.")
+        return found
+
+    def new_conversation(self, system: str = "") -> Conversation:
+        """A conversation that is not written until it is kept."""
+        return Conversation(id=new_id("c"), title="", created=now(), changed=now(), system=system)
+
+    def keep_conversation(self, conversation: Conversation) -> Change:
+        """Write a conversation, new or changed, and make it the newest. Raises NotSaved.
+
+        What is written is cleaned: broken characters are replaced, the title is one line, an empty title is made of
+        the first prompt, and `changed` is now.
+        """
+        self._conversations.keep(conversation)
+        return self._told(Change(conversations=(conversation.id,)))
+
+    def remove_conversation(self, conversation_id: str) -> Change:
+        """Forget a conversation; its works stay. One that was never kept changes nothing."""
+        if not self._conversations.remove(conversation_id):
+            return Change()
+        return self._told(Change(conversations=(conversation_id,)))
 
     # -- models and settings ----------------------------------------------------------------------------------------
 
@@ -326,19 +463,53 @@ class Session:
         return self._models.choose(kind, name_or_path or preferred.get(kind, ""))
 
     def add_model(self, path: Path) -> ModelCard:
-        """Remember a model by its path. Raises ModelMissing, ModelBroken, ModelRefused."""
+        """Remember a model by its path; returns its card as `models()` lists it.
+
+        Raises:
+            ModelMissing, ModelBroken, ModelRefused, ModelUnfit.
+        """
         card = self._models.add(path)
         self._tell(Change(models=(card.id,)))
         return card
 
-    def warm(self, kind: str, model: str = "") -> None:
-        """Load a model in the background, so that the first job starts at once."""
-        card = self.model(kind, model)
-        self._pool.warm(kind, card.engine, card, self._plan(None, kind, frozenset()), self.paths.cache)
+    def warm(self, kind: str, model: str = "") -> Change:
+        """Load a model in the background, so that the first job starts at once. Whether that worked is in `lanes()`.
 
-    def unload(self, kind: str) -> None:
-        """Give the memory of a kind's model back."""
-        self._pool.unload(kind)
+        Raises:
+            ModelMissing, ModelBroken, ModelRefused, ModelUnfit.
+        """
+        card = self.model(kind, model)
+        begun = self._pool.warm(kind, card.engine, card, self._plan(None, kind, frozenset()), self.paths.cache)
+        return self._told(Change(lanes=(kind,))) if begun else Change()
+
+    def unload(self, kind: str) -> Change:
+        """Give the memory of a kind's model back, unless it is at work."""
+        return self._told(Change(lanes=(kind,))) if self._pool.unload(kind) else Change()
+
+    def lanes(self) -> dict[str, Lane]:
+        """Every lane that has a worker, or a problem to show, by kind of work."""
+        return self._pool.lanes()
+
+    def count_tokens(self, kind: str, model: str, text: str, timeout: float = 5.0) -> int | None:
+        """How many tokens a model reads a prompt as, said by its own tokenizer. Blocks: call it in the background.
+
+        Args:
+            kind: whose lane to ask. model: id of the model that is meant, as on its card.
+            timeout: seconds to wait.
+
+        Returns:
+            None where that cannot be told now: the lane is at work, the model is not loaded or has no tokenizer, the
+            text is longer than any prompt may be, or the time has passed.
+        """
+        answered = threading.Event()
+        answer: list[int | None] = []
+
+        def tell(tokens: int | None) -> None:
+            answer.append(tokens)
+            answered.set()
+
+        self._pool.count(kind, model, clean(text)[0], tell)  # as it will be in the recipe
+        return answer[0] if answered.wait(timeout) else None
 
     def workers(self) -> list[tuple[str, str, int]]:
         """Lane, model id and process id of every worker."""
@@ -350,9 +521,7 @@ class Session:
             self.settings = changed(self.settings, **values)
             save_settings(self.paths.settings, self.settings)
             self._pool.grace_seconds = self.settings.grace_seconds
-        change = Change(settings=tuple(values))
-        self._tell(change)
-        return change
+        return self._told(Change(settings=tuple(values)))
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
@@ -384,6 +553,10 @@ class Session:
         self.close()
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _told(self, change: Change) -> Change:
+        self._tell(change)
+        return change
 
     def _runs_elsewhere(self, job: Job) -> bool:
         return job.owner != self._me and is_alive(job.owner)
@@ -498,7 +671,11 @@ class Session:
         self._end(Cancelled(job=job_id))
 
     def _end(self, event: EndEvent, works: tuple[str, ...] = ()) -> None:
-        self._tell(event, Change(jobs=(event.job,), works=works))
+        with self._lock:
+            task = self._tasks.get(event.job)
+        # its lane, too: it is free now, and may hold another model than before
+        lanes = (task.job.kind,) if task is not None else ()
+        self._tell(event, Change(jobs=(event.job,), works=works, lanes=lanes))
         # Listeners first: who waits for the end has seen all that came before it.
         with self._ended:
             self._tasks.pop(event.job, None)
@@ -560,3 +737,6 @@ class _Journal:
 
     def cancelled(self, job: str, result: Result | None) -> None:
         self._session._cancelled(job, result)
+
+    def lane_changed(self, lane: str) -> None:
+        self._session._tell(Change(lanes=(lane,)))

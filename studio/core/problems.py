@@ -99,6 +99,12 @@ class NotSaved(StudioError):
     code = "not_saved"
 
 
+class NotRead(StudioError):
+    """A file of the user's choice could not be read: no permission, a folder, a disk that fails."""
+
+    code = "not_read"
+
+
 class NotFound(StudioError):
     code = "not_found"
 

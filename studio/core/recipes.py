@@ -22,6 +22,10 @@ SEED_LIMIT = 4_294_967_295  # llama.cpp keeps seeds in 32 bits and takes the hig
 PROMPT_LIMIT = 262_144  # characters; a text edit needs seconds for more, and no context window takes it
 SPEECH_LIMIT = 1_048_576  # characters: a long novel
 
+# A picture carries its recipe as JSON in a text chunk of this name; a longer one is left out.
+CARRIED_AS = "studio"
+CARRIED_LIMIT = 256 * 1024  # bytes
+
 
 def _about(
     title: str, help: str, *, unit: str = "", group: str = "main", multiline: bool = False, **limits: Any

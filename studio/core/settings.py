@@ -41,6 +41,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     text_model: Annotated[str, _about("Text model", "Used when a recipe names none; empty takes the first.")] = ""
     image_model: Annotated[str, _about("Picture model", "Used when a recipe names none; empty takes the first.")] = ""
     voice: Annotated[str, _about("Voice", "Used when a recipe names none; empty takes the first.")] = ""
+    theme: Annotated[
+        Literal["system", "light", "dark"], _about("Theme", "Colours of the window; system follows your desktop.")
+    ] = "system"
+    warm: Annotated[
+        bool, _about("Load models early", "Load a tab's model in the background, so that the first work starts sooner.")
+    ] = True
+    play: Annotated[
+        bool, _about("Play at once", "Start to play a reading when its first sentence has been spoken.")
+    ] = True
 
 
 def declared() -> tuple[Field, ...]:

@@ -61,3 +61,12 @@ def file_stem(text: str, limit: int = 48) -> str:
     if not stem or stem in _RESERVED:
         stem = f"untitled-{stem}".rstrip("-")
     return stem
+
+
+def searchable(*texts: str) -> str:
+    """Texts in the form in which they are searched: without differences of case or of how accents are written.
+
+    Both what is searched and what is searched for must be in it; then `in` or SQLite's `instr` compares them.
+    """
+    text, _ = clean("\n".join(texts))
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())

@@ -58,6 +58,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
         recipe: complete, for this one work: n or count is 1 and the seed is its own.
         seconds: how long making it took.
         complete: False for the part that was there when its job was cancelled.
+        starred: marked by its owner. Kept in the database only, not in the sidecar: a rebuilt library has no stars.
     """
 
     id: str
@@ -73,6 +74,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     complete: bool = True
+    starred: bool = False
 
     @property
     def master(self) -> Asset:
@@ -84,9 +86,14 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """What a write changed: ids by table. Views decide for themselves what to refresh."""
+    """What a write changed: ids by table. Views decide for themselves what to refresh.
+
+    `lanes` are names of lanes; "*" is all of them.
+    """
 
     jobs: tuple[str, ...] = ()
     works: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    lanes: tuple[str, ...] = ()
+    conversations: tuple[str, ...] = ()

@@ -21,6 +21,10 @@ class Engine(Protocol):
     `load` with another card or plan replaces what is loaded. `run` writes its files through `ctx` and returns them;
     it calls `ctx.check()` at least once per step, token batch or sentence. Both raise StudioError with a sentence for
     what a user can cause. After JobCancelled the engine must be able to run again, with the same results as before.
+
+    An engine may also have `count_tokens(text: str) -> int`: how many tokens the loaded model reads a prompt as, with
+    those it wants around every prompt. Called on the same thread between jobs; it has to be quick (a job may come
+    meanwhile and waits), must not change what later runs give, and what it raises only means “not known”.
     """
 
     kind: ClassVar[str]

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 
 from studio.core.problems import LibraryBroken, NotSaved
+from studio.core.text import searchable
 
 BUSY_MILLISECONDS = 5000  # how long to wait for another program that is writing
 
@@ -64,8 +66,35 @@ def _first_schema(db: apsw.Connection) -> None:
     )
 
 
+def _stars_words_conversations(db: apsw.Connection) -> None:
+    db.execute(
+        """
+        alter table works add column starred integer not null default 0;
+        alter table works add column words text not null default '';
+        create index works_starred on works (row) where starred = 1;
+
+        create table conversations (
+            row integer primary key autoincrement,
+            id text not null unique,
+            sequence integer not null,
+            title text not null,
+            created text not null,
+            changed text not null,
+            system text not null,
+            turns text not null
+        ) strict;
+        create index conversations_sequence on conversations (sequence);
+        """
+    )
+    for row, work_id, title, recipe in list(db.execute("select row, id, title, recipe from works")):
+        # as plain JSON: today's recipes say nothing about what a later studio makes of them
+        said = msgspec.json.decode(recipe)
+        words = searchable(title, str(said.get("prompt", said.get("text", ""))), work_id)
+        db.execute("update works set words = ? where row = ?", (words, row))
+
+
 # In order; the database's user_version counts how many have been applied. Never change one that was released.
-MIGRATIONS: list[Callable[[apsw.Connection], None]] = [_first_schema]
+MIGRATIONS: list[Callable[[apsw.Connection], None]] = [_first_schema, _stars_words_conversations]
 
 
 class Database:

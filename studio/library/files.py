@@ -140,8 +140,9 @@ class Files:
 
     def write_sidecar(self, work: Work) -> None:
         """Write a work's sidecar durably. Raises OSError."""
-        path = self.sidecar_path(work)
-        write_durably(path, msgspec.json.format(msgspec.json.encode(Sidecar(work=work)), indent=1))
+        plain = msgspec.to_builtins(Sidecar(work=work))
+        del plain["work"]["starred"]  # the owner's mark, not a fact about the work: the database alone keeps it
+        write_durably(self.sidecar_path(work), msgspec.json.format(msgspec.json.encode(plain), indent=1))
 
     def clear(self, job: str) -> None:
         """Step 5: a job's staging folder goes, with whatever is left in it."""

@@ -56,7 +56,11 @@ class Jobs:
                 (job_id, kind_of(recipe), "queued", priority, owner, redo_of, now(), to_json(recipe)),
             )
             # behind everything that waits already, until it is moved
-            db.execute("update jobs set position = seq where id = ?", (job_id,))
+            db.execute(
+                "update jobs set position = max(seq, (select coalesce(max(position), 0) + 1 from jobs "
+                "where state = 'queued' and id != ?)) where id = ?",
+                (job_id, job_id),
+            )
         return self.get(job_id)
 
     def find(self, job_id: str) -> Job | None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from studio.core.recipes import Recipe
+from studio.core.recipes import Recipe, words_of
+from studio.core.text import searchable
 from studio.core.works import Asset, Work
 from studio.library.database import Database
 from studio.library.jobs import to_json
 
-_COLUMNS = "id, seq, job, position, kind, title, created, recipe, assets, meta, notes, seconds, complete"
+_WRITTEN = "id, seq, job, position, kind, title, created, recipe, assets, meta, notes, seconds, complete"
+_COLUMNS = f"{_WRITTEN}, starred"
 
 _recipes: msgspec.json.Decoder[Recipe] = msgspec.json.Decoder(Recipe)
 _assets: msgspec.json.Decoder[tuple[Asset, ...]] = msgspec.json.Decoder(tuple[Asset, ...])
@@ -28,11 +31,11 @@ class Works:
             before = db.total_changes()
             for work in works:
                 db.execute(
-                    f"insert or ignore into works ({_COLUMNS}) values ({','.join('?' * 13)})",
+                    f"insert or ignore into works ({_WRITTEN}, words) values ({','.join('?' * 14)})",
                     (
                         work.id, work.seq, work.job, work.index, work.kind, work.title, work.created,
                         to_json(work.recipe), to_json(work.assets), to_json(work.meta), to_json(work.notes),
-                        work.seconds, int(work.complete),
+                        work.seconds, int(work.complete), searchable(work.title, words_of(work.recipe), work.id),
                     ),
                 )  # fmt: skip
             return db.total_changes() - before
@@ -47,21 +50,69 @@ class Works:
         rows = self._database.rows("select id from works where id like ? escape '\\' limit 20", (pattern,))
         return [row[0] for row in rows]
 
-    def recent(self, *, limit: int = 100, kind: str = "", before: str = "") -> list[Work]:
-        """Works, newest first; `before` is the id of the last one of the page before."""
+    def recent(
+        self, *, limit: int = 100, kind: str = "", before: str = "", search: str = "", starred: bool = False
+    ) -> list[Work]:
+        """Works, newest first.
+
+        Args:
+            before: id of the last one of the page before.
+            search: words that must all occur somewhere in the title, the recipe's words or the id; in any case,
+                also as parts of words.
+            starred: only those with a star.
+        """
+        conditions, values = ["true"], list[Any]()
+        if kind:
+            conditions.append("kind = ?")
+            values.append(kind)
+        if before:
+            conditions.append("row < (select row from works where id = ?)")
+            values.append(before)
+        if starred:
+            conditions.append("starred = 1")
+        if words := dict.fromkeys(searchable(search).split()):
+            # one value, however many words: SQLite limits the number of values and the depth of a condition
+            conditions.append("not exists (select 1 from json_each(?) word where not instr(works.words, word.value))")
+            values.append(to_json(list(words)))
         rows = self._database.rows(
-            f"select {_COLUMNS} from works where (? = '' or kind = ?) "
-            "and (? = '' or row < (select row from works where id = ?)) order by row desc limit ?",
-            (kind, kind, before, before, limit),
+            f"select {_COLUMNS} from works where {' and '.join(conditions)} order by row desc limit ?",
+            (*values, limit),
         )
         return [_work(row) for row in rows]
 
-    def count(self) -> int:
-        return int(self._database.rows("select count(*) from works")[0][0])
+    def of_job(self, job_id: str) -> list[Work]:
+        """A job's works, in order."""
+        rows = self._database.rows(f"select {_COLUMNS} from works where job = ? order by position", (job_id,))
+        return [_work(row) for row in rows]
+
+    def with_asset(self, size: int, sha256: Callable[[], str]) -> Work | None:
+        """The newest work that has a file of this content.
+
+        Args:
+            size: bytes. sha256: computes the checksum, in hexadecimal; asked only where some file has that size.
+        """
+        found = self._database.rows(
+            "select works.id, asset.value ->> 'sha256' from works, json_each(works.assets) asset "
+            "where asset.value ->> 'bytes' = ? order by works.row desc",
+            (size,),
+        )
+        if not found:
+            return None
+        wanted = sha256()
+        work_id = next((work_id for work_id, sha in found if sha == wanted), None)
+        return self.find(work_id) if work_id is not None else None
+
+    def star(self, work_id: str, on: bool) -> None:
+        with self._database.transaction() as db:
+            db.execute("update works set starred = ? where id = ?", (int(on), work_id))
+
+    def count(self, kind: str = "") -> int:
+        """How many works there are, of one kind or (empty) of all."""
+        return int(self._database.rows("select count(*) from works where ? in ('', kind)", (kind,))[0][0])
 
 
 def _work(row: tuple[Any, ...]) -> Work:
-    work_id, seq, job, position, kind, title, created, recipe, assets, meta, notes, seconds, complete = row
+    work_id, seq, job, position, kind, title, created, recipe, assets, meta, notes, seconds, complete, starred = row
     return Work(
         id=work_id,
         seq=seq,
@@ -76,4 +127,5 @@ def _work(row: tuple[Any, ...]) -> Work:
         notes=_notes.decode(notes),
         seconds=seconds,
         complete=bool(complete),
+        starred=bool(starred),
     )

@@ -266,6 +266,20 @@ def choose(cards: Sequence[ModelCard], kind: str, name_or_path: str = "") -> Mod
     return card
 
 
+def listed(cards: Sequence[ModelCard], card: ModelCard) -> ModelCard:
+    """The card in the list that stands for the same model: of the same path, or else of a copy of the same content.
+
+    Returns:
+        `card` itself where none does.
+    """
+    real = os.path.realpath(card.path)
+    at_path = next((c for c in cards if os.path.realpath(c.path) == real), None)
+    if at_path is not None:
+        return at_path
+    copies = (c for c in cards if (c.format, c.bytes) == (card.format, card.bytes) and _same(card, c))
+    return next(copies, card)
+
+
 def _plain(kind: str) -> str:
     return _KINDS.get(kind, kind).split(" ", 1)[-1]
 

@@ -57,11 +57,19 @@ class Unload(_Command, frozen=True, kw_only=True, tag="unload"):
     """Give the model's memory back."""
 
 
+class Count(_Command, frozen=True, kw_only=True, tag="count"):
+    """Count a text's tokens, between jobs, with the model that is loaded. Answered by Counted with the same id."""
+
+    id: int
+    model: str
+    text: str
+
+
 class Stop(_Command, frozen=True, kw_only=True, tag="stop"):
     """End the process."""
 
 
-Command = Run | Cancel | Warm | Unload | Stop
+Command = Run | Cancel | Warm | Unload | Count | Stop
 
 
 class _Reply(msgspec.Struct, frozen=True, kw_only=True, tag_field="said"):
@@ -86,18 +94,20 @@ class Done(_Reply, frozen=True, kw_only=True, tag="done"):
 
 
 class Gone(_Reply, frozen=True, kw_only=True, tag="failed"):
-    """The job failed. `leaving`: this process is of no use any more and ends now."""
+    """The job failed. `model`: what the worker holds now. `leaving`: it is of no use any more and ends now."""
 
     job: str
     problem: Problem
+    model: str = ""
     leaving: bool = False
 
 
 class Stopped(_Reply, frozen=True, kw_only=True, tag="cancelled"):
-    """The job was cancelled; `result` holds what had been finished by then."""
+    """The job was cancelled; `result` holds what had been finished by then. `model`: what the worker holds now."""
 
     job: str
     result: Result | None = None
+    model: str = ""
 
 
 class Warmed(_Reply, frozen=True, kw_only=True, tag="warmed"):
@@ -107,7 +117,14 @@ class Warmed(_Reply, frozen=True, kw_only=True, tag="warmed"):
     problem: Problem | None = None
 
 
-Reply = Hello | Happened | Done | Gone | Stopped | Warmed
+class Counted(_Reply, frozen=True, kw_only=True, tag="counted"):
+    """The answer to Count. None: another model is loaded, it cannot count, or a job waits."""
+
+    id: int
+    tokens: int | None
+
+
+Reply = Hello | Happened | Done | Gone | Stopped | Warmed | Counted
 
 
 class ProtocolError(Exception):

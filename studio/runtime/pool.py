@@ -6,6 +6,7 @@ with a command to send; what a job means, and where its end is written down, is 
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -14,8 +15,10 @@ from typing import Protocol
 
 from studio.core.cards import ModelCard
 from studio.core.events import Cancelling, Event, Started
+from studio.core.lanes import Lane
 from studio.core.plans import Plan
 from studio.core.problems import Problem, StudioError, WorkerDied
+from studio.core.recipes import PROMPT_LIMIT
 from studio.core.works import Result
 from studio.runtime import messages as m
 from studio.runtime.link import Death, Link, ProcessLink, worker_command
@@ -43,7 +46,11 @@ class Journal(Protocol):
 
     def cancelled(self, job: str, result: Result | None) -> None: ...
 
+    def lane_changed(self, lane: str) -> None:
+        """A lane's worker loaded a model ahead of any job, failed to, gave one back, or died without a job."""
 
+
+Tell = Callable[[int | None], None]
 MakeLink = Callable[[str, Callable[[m.Reply], None], Callable[[Death], None]], Link]
 
 
@@ -58,12 +65,18 @@ class _Worker:
         self.job = ""
         self.run: m.Run | None = None
         self.warm: m.Warm | None = None  # to be sent once it is up
-        self.warming = False
+        self.warming = 0  # loads and unloads that it has not answered yet
+        self.counts: dict[int, Tell] = {}  # questions it has not answered yet
         self.cancelled = False
         self.deadline = 0.0  # monotonic; when a cancelled job's worker is killed
 
     def view(self) -> WorkerView:
         return WorkerView(self.number, self.lane, self.model, idle=not self.job and not self.warming)
+
+    def take_counts(self) -> list[Tell]:
+        """Whoever waits for a number that will not come any more."""
+        left, self.counts = list(self.counts.values()), {}
+        return left
 
 
 class Pool:
@@ -97,7 +110,9 @@ class Pool:
         self._workers: dict[int, _Worker] = {}
         self._to_start: list[_Worker] = []
         self._paused: set[str] = set()
-        self._count = 0
+        self._problems: dict[str, Problem] = {}  # lane -> why the last loading ahead failed
+        self._numbers = itertools.count(1)  # of workers
+        self._questions = itertools.count(1)
         self._closing = False
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         self._keeper.start()
@@ -108,7 +123,13 @@ class Pool:
         """Put a job in the queue, or move it if it is there already."""
         with self._lock:
             self._waiting[waiting.job] = waiting
-        self._pump()
+        self.pump()
+
+    def place(self, waiting: Waiting) -> None:
+        """Move a job that waits. One that was started or cancelled meanwhile is left alone."""
+        with self._lock:
+            if waiting.job in self._waiting:
+                self._waiting[waiting.job] = waiting
 
     def queue(self) -> list[Waiting]:
         """Waiting jobs in the order in which they will run."""
@@ -123,7 +144,12 @@ class Pool:
     def resume(self, lane: str = "*") -> None:
         with self._lock:
             self._paused.discard(lane)
-        self._pump()
+        self.pump()
+
+    def paused(self) -> frozenset[str]:
+        """Lanes that start nothing; "*" is all of them."""
+        with self._lock:
+            return frozenset(self._paused)
 
     def cancel(self, job: str) -> bool:
         """Stop a job, waiting or running. The journal is told when it is true.
@@ -150,55 +176,7 @@ class Pool:
             self._journal.happened(Cancelling(job=job))
         return True
 
-    # -- models ---------------------------------------------------------------------------------------------------
-
-    def warm(self, lane: str, engine: str, card: ModelCard, plan: Plan, cache_dir: Path) -> None:
-        """Load a model before it is asked for, unless the lane is at work."""
-        command = m.Warm(engine=engine, card=card, plan=plan, cache_dir=str(cache_dir))
-        with self._lock:
-            worker = next((w for w in self._workers.values() if w.lane == lane), None)
-            if self._closing or (worker is not None and (worker.job or worker.warming or worker.model == card.id)):
-                return
-            if worker is None:
-                worker = self._new_worker(lane)
-            self._warm(worker, command)
-
-    def unload(self, lane: str) -> None:
-        """Give the memory of a lane's model back, unless it is at work."""
-        with self._lock:
-            for worker in self._workers.values():
-                if worker.lane == lane and not worker.job and worker.link is not None:
-                    worker.model, worker.warming = "", True
-                    worker.link.send(m.Unload())
-
-    def workers(self) -> list[tuple[WorkerView, int]]:
-        """Every worker and its process id (0 while it is being started)."""
-        with self._lock:
-            return [(w.view(), w.link.pid if w.link else 0) for w in self._workers.values()]
-
-    def running(self) -> dict[str, str]:
-        """Job id -> lane of what runs now."""
-        with self._lock:
-            return {w.job: w.lane for w in self._workers.values() if w.job}
-
-    def close(self, timeout: float = 1.0) -> None:
-        """End every worker. Jobs still running are not told as ended: their journal decides what they are."""
-        with self._lock:
-            self._closing = True
-            self._waiting.clear()
-            workers = list(self._workers.values())
-            self._workers.clear()
-            self._to_start.clear()
-            self._wake.notify_all()
-        for worker in workers:
-            if worker.link is not None:
-                worker.link.close(0.0 if worker.job or worker.warming else timeout)
-        if threading.current_thread() is not self._keeper:
-            self._keeper.join(5)
-
-    # -- inside ---------------------------------------------------------------------------------------------------
-
-    def _pump(self) -> None:
+    def pump(self) -> None:
         """Hand over what can start now."""
         failures: list[tuple[str, Problem]] = []
         started: list[str] = []
@@ -222,25 +200,113 @@ class Pool:
         for job, problem in failures:
             self._journal.failed(job, problem)
         if failures:
-            self._pump()
+            self.pump()
+
+    # -- models ---------------------------------------------------------------------------------------------------
+
+    def warm(self, lane: str, engine: str, card: ModelCard, plan: Plan, cache_dir: Path) -> bool:
+        """Load a model before it is asked for, unless the lane is at work or holds it. Returns whether it is loaded."""
+        command = m.Warm(engine=engine, card=card, plan=plan, cache_dir=str(cache_dir))
+        with self._lock:
+            worker = next((w for w in self._workers.values() if w.lane == lane), None)
+            if self._closing or (worker is not None and (worker.job or worker.warming or worker.model == card.id)):
+                return False
+            if worker is None:
+                worker = self._new_worker(lane)
+            self._warm(worker, command)
+            return True
+
+    def unload(self, lane: str) -> bool:
+        """Give the memory of a lane's model back, unless it is at work. Returns whether it will be given back."""
+        with self._lock:
+            told = False
+            for worker in self._workers.values():
+                if worker.lane == lane and not worker.job and worker.link is not None:
+                    worker.model, worker.warming = "", worker.warming + 1
+                    worker.link.send(m.Unload())
+                    told = True
+            return told
+
+    def lanes(self) -> dict[str, Lane]:
+        """Every lane that has a worker, or a problem to show."""
+        with self._lock:
+            found = {lane: Lane(problem=problem) for lane, problem in self._problems.items()}
+            for w in self._workers.values():
+                found[w.lane] = Lane(
+                    model=w.model,
+                    busy=bool(w.job),
+                    warming=bool(w.warming and w.model),  # without a model it is giving one back
+                    pid=w.link.pid if w.link is not None else 0,
+                    problem=self._problems.get(w.lane),
+                )
+            return found
+
+    def count(self, lane: str, model: str, text: str, tell: Tell) -> None:
+        """Have a text's tokens counted by the model that is loaded in a lane.
+
+        Args:
+            model: id of the model that is meant; another one is not asked.
+            tell: called exactly once, from any thread, perhaps before this returns. None: it cannot be told now,
+                because the lane is at work, holds another model or none, or the text is longer than any prompt.
+        """
+        with self._lock:
+            worker = next((w for w in self._workers.values() if w.lane == lane), None)
+            able = worker is not None and worker.view().idle and worker.model == model and bool(model)
+            if worker is not None and worker.link is not None and able and len(text) <= PROMPT_LIMIT:
+                number = next(self._questions)
+                worker.counts[number] = tell
+                worker.link.send(m.Count(id=number, model=model, text=text))
+                return
+        tell(None)
+
+    def workers(self) -> list[tuple[WorkerView, int]]:
+        """Every worker and its process id (0 while it is being started)."""
+        with self._lock:
+            return [(w.view(), w.link.pid if w.link else 0) for w in self._workers.values()]
+
+    def running(self) -> dict[str, str]:
+        """Job id -> lane of what runs now."""
+        with self._lock:
+            return {w.job: w.lane for w in self._workers.values() if w.job}
+
+    def close(self, timeout: float = 1.0) -> None:
+        """End every worker. Jobs still running are not told as ended: their journal decides what they are."""
+        with self._lock:
+            self._closing = True
+            self._waiting.clear()
+            workers = list(self._workers.values())
+            unanswered = [tell for worker in workers for tell in worker.take_counts()]
+            self._workers.clear()
+            self._to_start.clear()
+            self._wake.notify_all()
+        for tell in unanswered:
+            tell(None)
+        for worker in workers:
+            if worker.link is not None:
+                worker.link.close(0.0 if worker.job or worker.warming else timeout)
+        if threading.current_thread() is not self._keeper:
+            self._keeper.join(5)
+
+    # -- inside ---------------------------------------------------------------------------------------------------
 
     def _give(self, assignment: Assignment, waiting: Waiting, run: m.Run) -> None:
         worker = self._new_worker(assignment.lane) if assignment.worker is None else self._workers[assignment.worker]
+        self._problems.pop(assignment.lane, None)
         worker.job, worker.run, worker.model = assignment.job, run, waiting.model
         worker.cancelled, worker.deadline = False, 0.0
         if worker.link is not None:
             worker.link.send(run)
 
     def _new_worker(self, lane: str) -> _Worker:
-        self._count += 1
-        worker = _Worker(self._count, lane)
+        worker = _Worker(next(self._numbers), lane)
         self._workers[worker.number] = worker
         self._to_start.append(worker)
         self._wake.notify_all()
         return worker
 
     def _warm(self, worker: _Worker, command: m.Warm) -> None:
-        worker.warming, worker.model = True, command.card.id
+        self._problems.pop(worker.lane, None)
+        worker.warming, worker.model = worker.warming + 1, command.card.id
         if worker.link is not None:
             worker.link.send(command)
         else:
@@ -275,12 +341,17 @@ class Pool:
                 worker.lane, lambda r: self._on_reply(number, r), lambda d: self._on_end(number, d)
             )  # fmt: skip
         except OSError as error:
+            hint = "Close other programs and try again."
+            problem = WorkerDied(f"A worker could not be started: {error}.", hint).problem
             with self._lock:
                 self._workers.pop(number, None)
                 job = worker.job
+                if not job:
+                    self._problems[worker.lane] = problem
             if job:
-                hint = "Close other programs and try again."
-                self._journal.failed(job, WorkerDied(f"A worker could not be started: {error}.", hint).problem)
+                self._pump_then(lambda: self._journal.failed(job, problem))
+            else:
+                self._pump_then(lambda: self._journal.lane_changed(worker.lane))
             return
         with self._lock:
             gone = self._closing or number not in self._workers
@@ -308,9 +379,21 @@ class Pool:
         elif isinstance(reply, m.Warmed):
             with self._lock:
                 worker = self._workers.get(number)
-                if worker is not None:
-                    worker.warming, worker.model = False, reply.model
-            self._pump()
+                if worker is None:
+                    return
+                worker.warming -= 1
+                if not worker.warming:
+                    worker.model = reply.model
+                if reply.problem is not None:
+                    self._problems[worker.lane] = reply.problem
+            lane = worker.lane
+            self._pump_then(lambda: self._journal.lane_changed(lane))
+        elif isinstance(reply, m.Counted):
+            with self._lock:
+                worker = self._workers.get(number)
+                tell = worker.counts.pop(reply.id, None) if worker is not None else None
+            if tell is not None:
+                tell(reply.tokens)
         elif not isinstance(reply, m.Hello):
             with self._lock:
                 worker = self._workers.get(number)
@@ -318,10 +401,14 @@ class Pool:
                     return
                 # Whoever takes the job off its worker, under the lock, is the one that ends it.
                 worker.job, worker.cancelled, worker.deadline = "", False, 0.0
-                if isinstance(reply, m.Gone):
-                    worker.model = ""
-                    if reply.leaving:
-                        del self._workers[number]  # its end, soon to be told, concerns nobody any more
+                unanswered = []
+                if not isinstance(reply, m.Done):
+                    worker.model = reply.model
+                if isinstance(reply, m.Gone) and reply.leaving:
+                    del self._workers[number]  # its end, soon to be told, concerns nobody any more
+                    unanswered = worker.take_counts()
+            for tell in unanswered:
+                tell(None)
             self._pump_then(lambda: self._end(reply))
 
     def _pump_then(self, tell: Callable[[], None]) -> None:
@@ -329,7 +416,7 @@ class Pool:
         try:
             tell()
         finally:
-            self._pump()
+            self.pump()
 
     def _end(self, reply: m.Done | m.Gone | m.Stopped) -> None:
         if isinstance(reply, m.Done):
@@ -346,11 +433,20 @@ class Pool:
             if worker is None or self._closing:
                 return
             job, run, cancelled = worker.job, worker.run, worker.cancelled
+            unanswered, lane = worker.take_counts(), worker.lane
             words = worker.link.last_words() if worker.link is not None else ""
             rewarm = bool(job and cancelled and run is not None)
             if rewarm and run is not None and not any(w.lane == worker.lane for w in self._waiting.values()):
                 command = m.Warm(engine=run.engine, card=run.card, plan=run.plan, cache_dir=run.cache_dir)
                 self._warm(self._new_worker(worker.lane), command)
+            if worker.warming and worker.model:
+                self._problems[lane] = WorkerDied(
+                    f"The worker that was loading the model went away: {death.reason}.",
+                    "The next job gets a fresh worker. If it happens again, take a smaller model.",
+                    detail=words,
+                ).problem
+        for tell in unanswered:
+            tell(None)
         if job and cancelled:
             self._pump_then(lambda: self._journal.cancelled(job, None))
         elif job:
@@ -361,7 +457,7 @@ class Pool:
             ).problem
             self._pump_then(lambda: self._journal.failed(job, problem))
         else:
-            self._pump()
+            self._pump_then(lambda: self._journal.lane_changed(lane))
 
     def _start_process(
         self, lane: str, on_reply: Callable[[m.Reply], None], on_end: Callable[[Death], None]

@@ -101,6 +101,8 @@ class Worker:
             elif isinstance(command, m.Unload):
                 self._unload()
                 self._send(m.Warmed(model=""))
+            elif isinstance(command, m.Count):
+                self._send(m.Counted(id=command.id, tokens=self._count(command)))
             else:
                 return
 
@@ -179,6 +181,18 @@ class Worker:
         _, problem = self._guarded(lambda: self._load(command.engine, command.card, command.plan, ctx))
         self._send(self._m.Warmed(model=self._model, problem=problem))
 
+    def _count(self, command: Any) -> int | None:
+        """How many tokens a text is, or None: counting is for convenience and never an error."""
+        with self._cancels_lock:
+            job_waits = bool(self._cancels)  # an entry is there from the arrival of a job until its end
+        count = getattr(self._engine, "count_tokens", None)
+        if job_waits or count is None or self._model != command.model:
+            return None
+        tokens, problem = self._guarded(lambda: int(count(command.text)))
+        if problem is not None:
+            print(f"tokens were not counted: {problem.sentence}", file=sys.stderr, flush=True)
+        return tokens if problem is None else None
+
     def _run(self, command: Any) -> None:
         from studio.engines.context import JobCancelled, RunContext
 
@@ -203,10 +217,10 @@ class Worker:
         try:
             result, problem = self._guarded(work)
         except JobCancelled:
-            self._send(m.Stopped(job=command.job, result=self._kept(ctx)))
+            self._send(m.Stopped(job=command.job, result=self._kept(ctx), model=self._model))
         else:
             if problem is not None:
-                self._send(m.Gone(job=command.job, problem=problem, leaving=self._ruined))
+                self._send(m.Gone(job=command.job, problem=problem, model=self._model, leaving=self._ruined))
             else:
                 self._send(m.Done(job=command.job, result=result))
         finally:

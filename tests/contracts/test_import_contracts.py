@@ -61,6 +61,10 @@ def test_the_studio_keeps_its_contracts() -> None:
         ("engines/context.py", "import PySide6.QtCore", "Engines know no window"),
         ("engines/text/__init__.py", "import studio.engines.audio", "Engines of one kind"),
         ("show.py", "import studio.runtime.messages", "The command line sees"),
+        ("ui/desk.py", "import numpy", "The window's process"),
+        ("ui/tabs/base.py", "import studio.library.works", "The window sees"),
+        ("ui/tabs/text.py", "import studio.ui.tabs.image", "Tabs do not know"),
+        ("app/session.py", "import studio.ui.strings", "A floor imports only floors below"),
         ("newcomer.py", "", "A floor imports only floors below"),
     ],
 )

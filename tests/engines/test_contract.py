@@ -158,6 +158,29 @@ def test_it_tells_the_circumstances(bench: Bench) -> None:
     assert made_with.system
 
 
+COUNTING = {"text.llama": "Once upon a time", "image.diffusers": "red apple"}
+
+
+def test_an_engine_that_counts_tokens_counts_its_own_and_changes_nothing(bench: Bench) -> None:
+    count = getattr(bench.engine, "count_tokens", None)
+    assert (count is not None) == (bench.name in COUNTING)
+    if count is None:
+        return
+    text = COUNTING[bench.name]
+    before = bench.digests(bench.recipe())
+    empty, once, thrice = count(""), count(text), count(" ".join([text] * 3))
+    assert 0 <= empty < once < thrice < 3 * once + 8
+    assert count(text) == once
+    assert bench.digests(bench.recipe()) == before
+    if bench.name == "text.llama":  # in this mode the engine tells how many tokens it read
+        result, _, _ = bench.run(bench.recipe(mode="complete", n=1))
+        assert [a.meta["prompt_tokens"] for a in result.artifacts if a.role == "master"] == [once]
+    bench.engine.unload()
+    with pytest.raises(StudioError):
+        count(text)
+    bench.load()
+
+
 def test_unloading_and_loading_again_changes_nothing(bench: Bench) -> None:
     before = bench.digests(bench.recipe())
     bench.engine.unload()

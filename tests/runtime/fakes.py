@@ -6,6 +6,9 @@ step N         N steps of progress      print WORDS  to stdout, as badly behaved
 die SIGNAL     end by a signal          exit CODE    end the process
 garbage        write no frame           raise NAME   raise an error
 spawn FILE     start a child that outlives nothing and writes its pid to FILE
+
+A model whose name has “slow-load”, “no-load” or “die-load” in it does that when it is loaded. Tokens are words, but
+“die”, “raise” and “slow” as the first of them do that when they are counted; “slow FILE” makes FILE when it begins.
 """
 
 from __future__ import annotations
@@ -37,6 +40,22 @@ class Fake:
         self.card, self.threads = card, plan.threads
         if "slow-load" in card.name:
             time.sleep(30)  # deaf, like a library that holds the global lock
+        if "no-load" in card.name:
+            raise OutOfMemory("It needs 9 GB.", "Try less.")
+        if "die-load" in card.name:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def count_tokens(self, text: str) -> int:
+        words = text.split()
+        if words[:1] == ["die"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if words[:1] == ["slow"]:
+            for file in words[1:]:
+                open(file, "w").close()
+            time.sleep(1)
+        if words[:1] == ["raise"]:
+            raise ValueError("no")
+        return len(words)
 
     def run(self, recipe: Any, ctx: RunContext) -> Result:
         made = []

@@ -37,6 +37,7 @@ class Notes:
         self.ends: dict[str, Any] = {}
         self.events: list[Event] = []
         self.busy: dict[str, frozenset[str]] = {}
+        self.lanes: list[str] = []
         self.changed = threading.Condition()
 
     def hand_over(self, job: str, busy: frozenset[str]) -> m.Run:
@@ -71,6 +72,11 @@ class Notes:
 
     def cancelled(self, job: str, result: Result | None) -> None:
         self._end(job, ("cancelled", result))
+
+    def lane_changed(self, lane: str) -> None:
+        with self.changed:
+            self.lanes.append(lane)
+            self.changed.notify_all()
 
     def until(self, ready: Callable[[], bool], timeout: float = 30) -> None:
         with self.changed:

@@ -68,7 +68,7 @@ def ask(
             wanted["guidance_rescale"] = recipe.guidance_rescale
         else:
             note("This model has no guidance rescale; it was left out.")
-    _count_tokens(pipe, takes, recipe, note)
+    _tell_cut(pipe, takes, recipe, note)
     reports = _reports(pipe, takes, note)
     return Asked(wanted, size, painted, recipe.steps, reports, _scheduler(own_scheduler, recipe))
 
@@ -176,22 +176,48 @@ def _own_size(pipe: Any) -> tuple[int, int]:
     return side, side
 
 
-def _count_tokens(pipe: Any, takes: Any, recipe: ImageRecipe, note: Callable[[str], None]) -> None:
-    """Say what the longest-reading text encoder will not read."""
-    longest: tuple[int, int] | None = None  # tokens read, tokens there
+def count_tokens(pipe: Any, prompt: str) -> int:
+    """How many tokens the text encoder that reads furthest sees in a prompt, with those that mark begin and end.
+
+    Of several text encoders it is the one whose limit is on the model's card (`prompt_tokens`) and in the note about
+    a prompt that was cut off.
+
+    Raises:
+        ModelUnfit: the pipeline has no tokenizer that can count.
+    """
+    found = _furthest(pipe, inspect.signature(type(pipe).__call__).parameters)
+    if found is None:
+        raise ModelUnfit("This model has no tokenizer to count with.")
+    return _counted(found[0], prompt)
+
+
+def _furthest(pipe: Any, takes: Any) -> tuple[Any, int | None] | None:
+    """The tokenizer that reads furthest, the first of equals, and its limit (None: it reads everything); or None."""
+    furthest: tuple[Any, int] | None = None
     for name in ("tokenizer", "tokenizer_2", "tokenizer_3", "tokenizer_4"):
         tokenizer = getattr(pipe, name, None)
         if tokenizer is None or not hasattr(tokenizer, "num_special_tokens_to_add"):
             continue
         limit = _token_limit(tokenizer, takes)
         if limit is None:
-            return  # this one reads everything
-        # not by calling it: that logs a warning of indexing errors, which the pipeline prevents by cutting
-        count = len(tokenizer.tokenize(recipe.prompt)) + tokenizer.num_special_tokens_to_add()
-        if longest is None or limit > longest[0]:
-            longest = (limit, count)
-    if longest and longest[1] > longest[0]:
-        read, there = longest
+            return tokenizer, None
+        if furthest is None or limit > furthest[1]:
+            furthest = (tokenizer, limit)
+    return furthest
+
+
+def _counted(tokenizer: Any, prompt: str) -> int:
+    # not by calling it: that logs a warning of indexing errors, which the pipeline prevents by cutting
+    return len(tokenizer.tokenize(prompt)) + int(tokenizer.num_special_tokens_to_add())
+
+
+def _tell_cut(pipe: Any, takes: Any, recipe: ImageRecipe, note: Callable[[str], None]) -> None:
+    """Say what the text encoder that reads furthest will not read."""
+    found = _furthest(pipe, takes)
+    if found is None or found[1] is None:
+        return
+    read, there = found[1], _counted(found[0], recipe.prompt)
+    if there > read:
         note(f"The prompt has {there:,} tokens; this model reads {read:,}, so the last {there - read:,} were cut off.")
 
 

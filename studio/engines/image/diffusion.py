@@ -17,14 +17,16 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any, ClassVar
 
+import msgspec
+
 from studio.core.cards import ModelCard
 from studio.core.plans import Plan
-from studio.core.problems import BadResult, BadSetting, ModelUnfit, StudioError
+from studio.core.problems import BadResult, BadSetting, ModelMissing, ModelUnfit, StudioError
 from studio.core.recipes import SEED_LIMIT, ImageRecipe, MadeWith, Recipe
 from studio.core.works import Artifact, Result
 from studio.engines import device as devices
 from studio.engines.context import RunContext
-from studio.engines.image import loading, trouble
+from studio.engines.image import asking, loading, trouble
 from studio.engines.image.asking import Asked, ask
 
 READING, PAINTING, FINISHING = "reading the prompt", "painting", "finishing"
@@ -96,6 +98,16 @@ class Diffusion:
             artifacts += self._picture(asked, ctx.seed(first, index), index, recipe, previewer, ctx)
         return Result(artifacts=tuple(artifacts), made_with=self.made_with(), notes=tuple(ctx.notes))
 
+    def count_tokens(self, text: str) -> int:
+        """How many tokens the model reads a prompt as, with those that mark begin and end.
+
+        Raises:
+            ModelMissing: nothing is loaded. ModelUnfit: it has no tokenizer.
+        """
+        if self._pipe is None:
+            raise ModelMissing("No picture model is loaded.")
+        return asking.count_tokens(self._pipe, text)
+
     def unload(self) -> None:
         """Let go of the model and give its memory back to the system."""
         had, device = self._pipe is not None, self._device
@@ -142,7 +154,9 @@ class Diffusion:
         ctx.check()
         image = saving.checked(output, asked.size, watch.finite)
         seconds = time.perf_counter() - began
-        made = saving.save(image, index, seed, seconds, ctx)
+        # the recipe of this one picture, so that a copied or exported file can say how it was made
+        own = msgspec.structs.replace(recipe, seed=seed, count=1, made_with=self.made_with())
+        made = saving.save(image, index, seed, seconds, own, ctx)
         ctx.progress((index + 1) * recipe.steps, total, "steps", FINISHING)
         return made
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import msgspec
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from studio.core.problems import BadResult
+from studio.core.recipes import CARRIED_AS, CARRIED_LIMIT, ImageRecipe
 from studio.core.works import Artifact
 from studio.engines.context import RunContext
 
@@ -52,15 +55,20 @@ def checked(output: Any, size: tuple[int, int] | None, finite: bool) -> Image.Im
     return image
 
 
-def save(image: Image.Image, index: int, seed: int, seconds: float, ctx: RunContext) -> list[Artifact]:
+def save(
+    image: Image.Image, index: int, seed: int, seconds: float, recipe: ImageRecipe, ctx: RunContext
+) -> list[Artifact]:
     """Write a picture and its thumbnail to staging.
+
+    Args:
+        recipe: of this one picture; the file carries it as JSON in a text chunk.
 
     Raises:
         OSError: the disk is full or refuses.
     """
     meta = {"width": image.width, "height": image.height}
     # Encoded in memory first: Pillow hides the system's reason when a write into a file fails.
-    png = _encoded(image, "PNG", compress_level=COMPRESSION)
+    png = _encoded(image, "PNG", compress_level=COMPRESSION, pnginfo=_carried(recipe))
     small = image.copy()
     small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     webp = _encoded(small, "WEBP", quality=80, method=3)
@@ -72,6 +80,14 @@ def save(image: Image.Image, index: int, seed: int, seconds: float, ctx: RunCont
             meta={"width": small.width, "height": small.height},
         ),
     ]  # fmt: skip
+
+
+def _carried(recipe: ImageRecipe) -> PngInfo:
+    info = PngInfo()
+    text = msgspec.json.encode(recipe)
+    if len(text) <= CARRIED_LIMIT:
+        info.add_itxt(CARRIED_AS, text.decode())
+    return info
 
 
 def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -33,11 +33,12 @@ Write = Callable[[Source, BinaryIO, ExportRecipe, RunContext], dict[str, Any]]
 
 
 class Export(msgspec.Struct, frozen=True):
-    """One format. `write` is "module:function" of type Write."""
+    """One format. `write` is "module:function" of type Write; `quality`: the recipe's quality means something here."""
 
     kind: str
     title: str
     write: str
+    quality: bool = False
 
 
 EXPORTS: dict[str, Export] = {
@@ -45,13 +46,13 @@ EXPORTS: dict[str, Export] = {
     ".txt": Export("text", "Plain text", "studio.library.exports.txt:write"),
     ".md": Export("text", "Markdown", "studio.library.exports.md:write"),
     ".png": Export("image", "PNG", "studio.library.exports.png:write"),
-    ".jpg": Export("image", "JPEG", "studio.library.exports.jpeg:write"),
-    ".jpeg": Export("image", "JPEG", "studio.library.exports.jpeg:write"),
-    ".webp": Export("image", "WebP", "studio.library.exports.webp:write"),
+    ".jpg": Export("image", "JPEG", "studio.library.exports.jpeg:write", quality=True),
+    ".jpeg": Export("image", "JPEG", "studio.library.exports.jpeg:write", quality=True),
+    ".webp": Export("image", "WebP", "studio.library.exports.webp:write", quality=True),
     ".wav": Export("speech", "WAV", "studio.library.exports.wav:write"),
     ".flac": Export("speech", "FLAC", "studio.library.exports.flac:write"),
-    ".ogg": Export("speech", "OGG Vorbis", "studio.library.exports.ogg:write"),
-    ".mp3": Export("speech", "MP3", "studio.library.exports.mp3:write"),
+    ".ogg": Export("speech", "OGG Vorbis", "studio.library.exports.ogg:write", quality=True),
+    ".mp3": Export("speech", "MP3", "studio.library.exports.mp3:write", quality=True),
 }
 
 _NOUN = {"text": "text", "image": "picture", "speech": "sound"}
@@ -60,6 +61,21 @@ _NOUN = {"text": "text", "image": "picture", "speech": "sound"}
 def formats_for(kind: str) -> tuple[str, ...]:
     """The extensions a kind of work can be exported to, for example (".txt", ".md"); empty for an unknown kind."""
     return tuple(extension for extension, export in EXPORTS.items() if export.kind == kind)
+
+
+def menu(kind: str) -> tuple[tuple[str, str], ...]:
+    """Extension and title of each format for a kind of work, in menu order; a second spelling of one is left out."""
+    first: dict[str, tuple[str, str]] = {}
+    for extension in formats_for(kind):
+        export = EXPORTS[extension]
+        first.setdefault(export.write, (extension, export.title))
+    return tuple(first.values())
+
+
+def uses_quality(extension: str) -> bool:
+    """Whether a format has a quality to choose; False for an unknown one."""
+    export = EXPORTS.get(extension.lower())
+    return export is not None and export.quality
 
 
 def check_target(kind: str, to: str, overwrite: bool, master: Path | None = None) -> None:

@@ -13,9 +13,10 @@ from PIL import Image
 from studio.core.events import Loading, Preview, Progress
 from studio.core.plans import Plan
 from studio.core.problems import BadRecipe, BadResult, BadSetting, ModelUnfit, OutOfMemory
-from studio.core.recipes import SCHEDULERS, SEED_LIMIT, ImageRecipe
+from studio.core.recipes import CARRIED_LIMIT, SCHEDULERS, SEED_LIMIT, ImageRecipe
 from studio.engines.context import JobCancelled
 from studio.engines.image.diffusion import FINISHING, PAINTING, READING, Diffusion
+from studio.library.carried import recipe_in
 from tests.engines.image import tiny
 from tests.engines.image.conftest import PLAN
 
@@ -228,6 +229,43 @@ def test_a_prompt_too_long_for_the_model_is_said_with_the_number_of_tokens_cut(
     # a token per letter, and one each for start and end
     result = engine_of("sd").run(recipe(prompt="red " * 8), around.ctx)
     assert result.notes == ("The prompt has 26 tokens; this model reads 20, so the last 6 were cut off.",)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tokens_are_counted_as_in_the_note_about_a_prompt_that_is_cut_off(
+    family: str, engine_of: EngineOf, tmp_path: Path
+) -> None:
+    engine = engine_of(family)
+    for words in (1, 8, 25, 400):
+        around = tiny.Around(tmp_path / str(words))
+        (note,) = engine.run(recipe(prompt="red " * words), around.ctx).notes or ("",)
+        assert engine.count_tokens("red " * words) >= words
+        if note:
+            assert note.startswith(f"The prompt has {engine.count_tokens('red ' * words):,} tokens;")
+    assert engine_of("sd").count_tokens("red " * 8) == 26
+    assert engine_of("sd").count_tokens("") == 2, "begin and end"
+
+
+def test_a_picture_carries_the_recipe_that_makes_it_alone(engine_of: EngineOf, tmp_path: Path) -> None:
+    first = tiny.Around(tmp_path / "first")
+    wish = recipe(prompt="a naïve 🦊 apple", count=2)
+    engine = engine_of("sd")
+    engine.run(wish, first.ctx)
+    with open(first.out / "1.png", "rb") as stream:
+        own = recipe_in(stream)
+    assert isinstance(own, ImageRecipe)
+    assert (own.prompt, own.seed, own.count) == (wish.prompt, 12, 1)
+    assert own.made_with is not None and own.made_with.device == "cpu"
+    alone = tiny.Around(tmp_path / "alone")
+    engine.run(own, alone.ctx)
+    assert (alone.out / "0.png").read_bytes() == (first.out / "1.png").read_bytes()
+
+
+def test_a_prompt_too_long_to_be_carried_is_left_out_of_the_file(engine_of: EngineOf, around: tiny.Around) -> None:
+    engine_of("sd").run(recipe(negative="é" * (CARRIED_LIMIT // 2)), around.ctx)
+    with open(around.out / "0.png", "rb") as stream:
+        assert recipe_in(stream) is None
+    assert b"studio\0" not in (around.out / "0.png").read_bytes()
 
 
 def test_a_text_encoder_that_reads_on_keeps_a_long_prompt_whole(engine_of: EngineOf, around: tiny.Around) -> None:

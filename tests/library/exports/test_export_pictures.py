@@ -8,11 +8,14 @@ import subprocess
 import zlib
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from studio.core.problems import LibraryBroken, NotSaved
+from studio.core.recipes import CARRIED_AS, check
+from studio.library.carried import recipe_in
 from tests.library.exports.helpers_export import Job, make_png
 
 FILE = shutil.which("file")
@@ -76,9 +79,7 @@ def test_sixteen_bits_become_eight_and_not_white(job: Job, tmp_path: Path, out: 
 
 
 def test_an_older_title_in_the_master_is_replaced_and_other_notes_stay(job: Job, tmp_path: Path, out: Path):
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
+    info = PngImagePlugin.PngInfo()
     info.add_text("Title", "old")
     info.add_text("Comment", "keep me")
     Image.new("RGB", (8, 8)).save(tmp_path / "master.png", pnginfo=info)
@@ -237,3 +238,13 @@ def test_a_master_of_another_format_becomes_a_png(job: Job, tmp_path: Path, out:
     job.export(tmp_path / "m.webp", "image", out / "x.png", title="from WebP")
     assert np.array_equal(pixels(out / "x.png"), pixels(tmp_path / "m.png"))
     assert Image.open(out / "x.png").text["Title"] == "from WebP"
+
+
+def test_an_exported_png_still_carries_its_recipe(job: Job, tmp_path: Path, out: Path):
+    recipe = check("image", {"prompt": "naïve 🦊", "seed": 3}).recipe
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt(CARRIED_AS, msgspec.json.encode(recipe).decode())
+    Image.new("RGB", (8, 8), "teal").save(tmp_path / "master.png", pnginfo=info)
+    job.export(tmp_path / "master.png", "image", out / "x.png", title="new")
+    with open(out / "x.png", "rb") as stream:
+        assert recipe_in(stream) == recipe

@@ -1,0 +1,216 @@
+"""What every part of the window is given: the session once it is open, what is known of jobs and models, and a way to
+ask for things. Parts listen to its signals and never call one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import QObject, Qt, Signal
+
+from studio.core.cards import ModelCard
+from studio.core.events import Event, Failed, Queued
+from studio.core.jobs import Job
+from studio.core.problems import Problem
+from studio.core.recipes import MODEL_FIELD
+from studio.core.works import Change, Work
+from studio.ui.bridge import Bridge
+from studio.ui.state import Keeper, WindowState
+from studio.ui.tasks import Tasks, as_problem
+from studio.ui.track import Track
+
+if TYPE_CHECKING:  # imported after the first paint, on another thread
+    from studio.app.session import Session
+    from studio.core.settings import Settings
+
+
+class Desk(QObject):
+    """The shared middle of the window.
+
+    Signals:
+        opened: the session is there.
+        happened(Event), change(Change): as the session tells them, on the main thread.
+        models_changed: `models` was read anew.
+        settings_changed: `settings` was read anew.
+        told(str, str, object): a sentence for the user, a hint, and an optional pair (word on a button, function).
+        failed(Problem): something asked for here could not be done.
+        sent(str, str): a text for the tab of a kind, to become its prompt.
+        reuse(Work, str): a work's recipe for the tab of its kind; "all", "prompt", "settings" or "seed" of it.
+        show_work(Work): a work to be shown in the tab of its kind.
+    """
+
+    opened = Signal()
+    happened = Signal(object)
+    change = Signal(object)
+    models_changed = Signal()
+    settings_changed = Signal()
+    told = Signal(str, str, object)
+    failed = Signal(object)
+    sent = Signal(str, str)
+    reuse = Signal(object, str)
+    show_work = Signal(object)
+
+    def __init__(self, parent: QObject | None, keeper_path: Path, state: WindowState) -> None:
+        super().__init__(parent)
+        self.bridge = Bridge(self)
+        self.tasks = Tasks(self.bridge)
+        self.track = Track(self)
+        self.keeper = Keeper(self, keeper_path, state)
+        self.state = state
+        self.session: Session | None = None
+        self.settings: Settings | None = None
+        self.models: list[ModelCard] = []
+        self.broken: list[tuple[Path, Problem]] = []
+        self.models_known = False
+        self._stop: Callable[[], None] | None = None
+        self.bridge.happened.connect(self._happened)
+        self.bridge.change.connect(self._changed)
+        self.track.late.connect(self.happened, Qt.ConnectionType.QueuedConnection)
+
+    # -- the session ------------------------------------------------------------------------------------------------
+
+    def open(self, session: Session) -> None:
+        """Start to work with a session. Waiting jobs of earlier days are taken up."""
+        self.session, self.settings = session, session.settings
+        self._stop = session.subscribe(self.bridge.post)
+        self.keeper.start(self.tasks)
+        self.opened.emit()
+        self.settings_changed.emit()
+        self.read_models()
+
+        def resume() -> list[Job]:
+            taken = session.resume_waiting().jobs
+            return [session.job(job) for job in taken]
+
+        self.tasks.write(self, resume, self._resumed, self.failed.emit)
+
+    def _resumed(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            self.track.put(job)
+        self._read_queue()
+
+    def close(self, running: str) -> None:
+        """End it all; blocks until the session has closed. `running` as in Session.close."""
+        if self._stop is not None:
+            self._stop()
+        self.tasks.close()
+        self.keeper.write()
+        if self.session is not None:
+            self.session.close(running=running)
+            self.session = None
+
+    # -- what is told -----------------------------------------------------------------------------------------------
+
+    def _happened(self, event: Event) -> None:
+        known = event.job in self.track.jobs
+        self.track.take(event)
+        job = self.track.jobs.get(event.job)
+        if job is None or job.early is None:
+            self.happened.emit(event)
+        if isinstance(event, Queued) or (isinstance(event, Failed) and not known):  # or could not even be lined up
+            self._read_job(event.job)
+
+    def _changed(self, change: Change) -> None:
+        if change.jobs:
+            self._read_queue()
+            for job_id in change.jobs:
+                if job_id in self.track.jobs:
+                    self._read_job(job_id)
+        if change.models:
+            self.read_models()
+        if change.settings and self.session is not None:
+            self.settings = self.session.settings
+            self.settings_changed.emit()
+        self.change.emit(change)
+
+    def _read_job(self, job_id: str) -> None:
+        session = self.session
+        if session is not None:
+            self.tasks.read(self, lambda: session.job(job_id), self.track.put)
+
+    def _read_queue(self) -> None:
+        if self.session is not None:
+            self.tasks.read(self, self.session.queue, self.track.set_order)
+
+    def read_models(self) -> None:
+        """Look which models are there."""
+        session = self.session
+        if session is not None:
+            self.tasks.read(self, lambda: (session.models(), session.broken_models()), self._models_read)
+
+    def _models_read(self, found: tuple[list[ModelCard], list[tuple[Path, Problem]]]) -> None:
+        self.models, self.broken = found
+        self.models_known = True
+        self.models_changed.emit()
+
+    # -- asking -----------------------------------------------------------------------------------------------------
+
+    def cards(self, kind: str) -> list[ModelCard]:
+        return [card for card in self.models if card.kind == kind]
+
+    def card(self, kind: str, model: str) -> ModelCard | None:
+        """The model a form means; empty takes the one of the settings, then the first."""
+        cards = self.cards(kind)
+        if not model and self.settings is not None:
+            model = getattr(self.settings, {"text": "text_model", "image": "image_model", "speech": "voice"}[kind])
+        return next((c for c in cards if model in (c.id, c.name, c.path)), cards[0] if cards else None)
+
+    def submit(
+        self, kind: str, given: dict[str, Any], done: Callable[[Job], Any], failed: Callable[[Problem], Any]
+    ) -> None:
+        """Ask for a work. `failed` is given the Problem with the field it belongs to."""
+        session = self.session
+        if session is None:
+            failed(Problem("not_open", "The library is still being opened.", "Try again in a moment."))
+            return
+
+        def ask() -> Job:
+            checked = session.recipe(kind, given)
+            return session.submit(checked.recipe, notes=checked.notes)
+
+        def asked(job: Job) -> None:
+            self.track.put(job)
+            done(job)
+
+        self.tasks.write(self, ask, asked, failed)
+
+    def cancel(self, job_id: str) -> None:
+        session = self.session
+        if session is None:
+            return
+        job = self.track.jobs.get(job_id)
+        if job is not None and not job.state.ended:
+            job.cancelling = True  # shown at once; the event follows when it has been heard
+            self.track.touch()
+        self.tasks.write(self, lambda: session.cancel(job_id), None, self.failed.emit)
+
+    def retry(self, job_id: str) -> None:
+        """Run an ended job once more."""
+        session = self.session
+        if session is not None:
+            self.track.dismiss(job_id)
+            self.tasks.write(self, lambda: session.retry(job_id), self.track.put, self.failed.emit)
+
+    def again(self, work: Work) -> None:
+        """Make a work's recipe once more with another seed."""
+        field = MODEL_FIELD[work.kind]
+        given = {
+            name: getattr(work.recipe, name)
+            for name in work.recipe.__struct_fields__
+            if name not in ("made_with", "seed") and getattr(work.recipe, name) is not None
+        }
+        given[field] = getattr(work.recipe, field)
+        self.submit(work.kind, given, lambda _: None, self.failed.emit)
+
+    def warm(self, kind: str) -> None:
+        """Have the model of a kind loaded in the background, if the settings want that."""
+        session = self.session
+        if session is None or self.settings is None or not self.settings.warm:
+            return
+        model = str(self.state.forms.get(kind, {}).get(MODEL_FIELD[kind], ""))
+        self.tasks.read(self, lambda: session.warm(kind, model), lambda _: None)
+
+    def problem(self, error: BaseException) -> None:
+        """Something went wrong in the window itself."""
+        self.failed.emit(as_problem(error))

@@ -1,0 +1,150 @@
+"""What is known of a work: its recipe in words, how it was made, and what can be done with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QGridLayout, QScrollArea, QVBoxLayout, QWidget
+
+from studio.core.recipes import MODEL_FIELD, RECIPES, WORDS, fields
+from studio.core.text import shown
+from studio.core.works import Work
+from studio.ui.desk import Desk
+from studio.ui.history import when
+from studio.ui.strings import as_tip, duration, size_of, tr
+from studio.ui.widgets import Button, Label, ToolButton, copy_text, row
+
+
+def lines(work: Work, desk: Desk) -> list[tuple[str, str]]:
+    """Title and value of everything worth reading, the important first."""
+    recipe = work.recipe
+    model = str(getattr(recipe, MODEL_FIELD[work.kind]))
+    card = next((c for c in desk.models if c.id == model), None)
+    found = [(tr("Model") if work.kind != "speech" else tr("Voice"), shown(card.name if card else model))]
+    words = WORDS[work.kind]
+    for field in fields(RECIPES[work.kind]):
+        value = getattr(recipe, field.name)
+        if field.name in (words, MODEL_FIELD[work.kind], "n", "count", "width", "height") or field.type == "other":
+            continue
+        if value is None or (value == field.default and field.group == "advanced") or value in ("", ()):
+            continue
+        found.append((tr(field.title), said(value, tr(field.unit))))
+    if "width" in work.meta:
+        found.append((tr("Size"), f"{work.meta['width']} × {work.meta['height']} px"))
+    if work.kind == "speech":
+        found.append((tr("Length"), duration(float(work.meta.get("seconds", 0.0)))))
+    if "tokens" in work.meta:
+        found.append((tr("Written"), tr("{n} tokens", n=f"{work.meta['tokens']:,}")))
+    made_with = recipe.made_with
+    where = tr(" on {device}", device=made_with.device.upper()) if made_with else ""
+    found.append((tr("Time"), f"{duration(work.seconds)}{where}"))
+    kind = work.master.path.rsplit(".", 1)[-1].upper()
+    found.append((tr("File"), f"{kind}, {size_of(work.master.bytes)}"))
+    found.append((tr("Made"), when(work)))
+    if not work.complete:
+        found.append((tr("State"), tr("the part that was there when it was cancelled")))
+    found += [(tr("Note"), note) for note in work.notes]
+    return found
+
+
+def said(value: Any, unit: str) -> str:
+    if isinstance(value, bool):
+        return tr("yes") if value else tr("no")
+    if isinstance(value, tuple):
+        return ", ".join(repr(v) for v in value)
+    if isinstance(value, float):
+        return f"{value:g} {unit}".strip()
+    if isinstance(value, int) and value >= 10_000:
+        return f"{value:,} {unit}".strip().replace(",", " ")
+    return f"{shown(str(value), 400)} {unit}".strip()
+
+
+class DetailsPanel(QWidget):
+    """The recipe of one work, with the buttons that use it.
+
+    Signals:
+        reuse(Work), vary(Work), reveal(Work), star(Work, bool).
+    """
+
+    reuse = Signal(object)
+    vary = Signal(object)
+    reveal = Signal(object)
+    star = Signal(object, bool)
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__()
+        self._desk = desk
+        self.work: Work | None = None
+        self.star_button = ToolButton(tr("Star this work"), "star", checkable=True, shortcut="S")
+        self.star_button.setObjectName("star")
+        self.star_button.clicked.connect(lambda on: self.work and self.star.emit(self.work, on))
+        self.copy_button = ToolButton(tr("Copy the recipe"), "copy", clicked=self.copy_recipe)
+        self.copy_button.setObjectName("copy_recipe")
+        self.folder_button = ToolButton(tr("Show the file in its folder"), "folder-open")
+        self.folder_button.setObjectName("reveal")
+        self.folder_button.clicked.connect(lambda: self.work and self.reveal.emit(self.work))
+        self._grid_holder = QWidget()
+        self._grid_holder.setObjectName("details_rows")
+        self._grid = QGridLayout(self._grid_holder)
+        self._grid.setContentsMargins(0, 0, 8, 0)
+        self._grid.setHorizontalSpacing(12)
+        self._grid.setVerticalSpacing(6)
+        self._grid.setColumnStretch(1, 1)
+        self._scroll = QScrollArea()
+        self._scroll.setObjectName("details")
+        self._scroll.setAccessibleName(tr("Details"))
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._scroll.setWidget(self._grid_holder)
+        self.reuse_button = Button(tr("Reuse"), tip=tr("Take all parameters into the form"))
+        self.reuse_button.setObjectName("reuse")
+        self.reuse_button.clicked.connect(lambda: self.work and self.reuse.emit(self.work))
+        self.vary_button = Button(tr("Vary"), tip=tr("Make it once more with another seed"))
+        self.vary_button.setObjectName("vary")
+        self.vary_button.clicked.connect(lambda: self.work and self.vary.emit(self.work))
+        around = QVBoxLayout(self)
+        around.setContentsMargins(12, 8, 12, 12)
+        around.setSpacing(8)
+        around.addLayout(
+            row(
+                Label(tr("Details"), "heading"), None, self.star_button, self.copy_button, self.folder_button, spacing=0
+            )
+        )
+        around.addWidget(self._scroll, 1)
+        around.addLayout(row(self.reuse_button, self.vary_button))
+        self.show_work(None)
+
+    def show_work(self, work: Work | None) -> None:
+        """Show the details of a work; None clears the panel."""
+        self.work = work
+        while (item := self._grid.takeAt(0)) is not None:
+            if (gone := item.widget()) is not None:
+                gone.deleteLater()
+        for part in (self.star_button, self.copy_button, self.folder_button, self.reuse_button, self.vary_button):
+            part.setEnabled(work is not None)
+        self.star_button.setChecked(bool(work and work.starred))
+        self.star_button.set_icon("star", "star" if work and work.starred else "text")
+        if work is None:
+            hint = Label(tr("Choose a work to see how it was made."), "soft", wrap=True)
+            self._grid.addWidget(hint, 0, 0, 1, 2)
+            self._grid.setRowStretch(1, 1)
+            return
+        made = lines(work, self._desk)
+        for at, (title, value) in enumerate(made):
+            name = Label(title, "soft")
+            text = Label(value, wrap=True)
+            text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+            text.setAccessibleName(f"{title}: {value}")
+            self._grid.addWidget(name, at, 0, Qt.AlignmentFlag.AlignTop)
+            self._grid.addWidget(text, at, 1)
+            self._grid.setRowStretch(at, 0)
+        if work.recipe.made_with is not None:
+            versions = "\n".join(f"{n} {v}" for n, v in work.recipe.made_with.versions.items())
+            self._grid_holder.setToolTip(as_tip(versions))
+        self._grid.setRowStretch(len(made), 1)
+
+    def copy_recipe(self) -> None:
+        if self.work is not None:
+            copy_text(msgspec.json.format(msgspec.json.encode(self.work.recipe), indent=1).decode())

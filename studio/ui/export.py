@@ -1,0 +1,157 @@
+"""Saving a work as a file: name, format and quality in one small dialog, written by an export job."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from PySide6.QtCore import QStandardPaths, Qt, Signal
+from PySide6.QtWidgets import QComboBox, QDialog, QFileDialog, QLineEdit, QVBoxLayout, QWidget
+
+from studio.core.recipes import ExportRecipe, fields
+from studio.core.text import file_stem
+from studio.core.works import Work
+from studio.ui.desk import Desk
+from studio.ui.fields import FieldRow, editor_for
+from studio.ui.strings import tr
+from studio.ui.widgets import Button, Label, row, then
+
+
+class ExportDialog(QDialog):
+    """Asks where a work is to be written, and in which format.
+
+    Signals:
+        wanted(Path, int, bool): file, quality, and whether an existing file may be replaced.
+    """
+
+    wanted = Signal(object, int, bool)
+
+    def __init__(self, parent: QWidget, desk: Desk, work: Work) -> None:
+        super().__init__(parent)
+        self.setObjectName("export_dialog")
+        self.setWindowTitle(tr("Save as"))
+        self.setMinimumWidth(460)
+        self._desk, self._work = desk, work
+        session = desk.session
+        assert session is not None
+        formats = session.formats(work.kind)
+        usual = desk.state.export_format.get(work.kind, formats[0][0])
+        self.format = QComboBox()
+        self.format.setObjectName("format")
+        self.format.setAccessibleName(tr("Format"))
+        for extension, title in formats:
+            self.format.addItem(f"{title}  ({extension})", extension)
+        self.format.setCurrentIndex(max(0, self.format.findData(usual)))
+        folder = desk.state.folder
+        if not folder or not os.path.isdir(folder):
+            folder = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.DocumentsLocation)
+            folder = folder if os.path.isdir(folder) else str(Path.home())
+        self.file = QLineEdit(str(Path(folder) / (file_stem(work.title) + self.format.currentData())))
+        self.file.setObjectName("file")
+        self.file.setAccessibleName(tr("File"))
+        self.file.textEdited.connect(self._typed)
+        self.browse = Button(tr("Browse …"), clicked=self._browse)
+        self.browse.setObjectName("browse")
+        declared = next(f for f in fields(ExportRecipe) if f.name == "quality")
+        editor = editor_for(declared)
+        assert editor is not None
+        self.quality = FieldRow(declared, editor)
+        self.quality.put(desk.state.export_quality)
+        self.problem = Label(role="problem", wrap=True)
+        self.save = Button(tr("Save"), role="primary", clicked=self._save)
+        self.save.setObjectName("save")
+        self.save.setDefault(True)
+        self.cancel = Button(tr("Cancel"), clicked=self.reject)
+        self.cancel.setObjectName("cancel")
+        around = QVBoxLayout(self)
+        around.setContentsMargins(20, 16, 20, 16)
+        around.setSpacing(10)
+        around.addWidget(Label(tr("File"), "soft"))
+        across = row(self.file)
+        across.addWidget(self.browse)
+        around.addLayout(across)
+        around.addWidget(Label(tr("Format"), "soft"))
+        around.addWidget(self.format)
+        around.addWidget(self.quality)
+        around.addWidget(self.problem)
+        around.addStretch(1)
+        around.addLayout(row(None, self.cancel, self.save))
+        self.format.currentIndexChanged.connect(self._formatted)
+        self._overwrite = ""
+        self._formatted()
+        self.file.setFocus()
+        stem = len(self.file.text()) - len(Path(self.file.text()).name)
+        self.file.setSelection(stem, len(Path(self.file.text()).stem))
+
+    def _formatted(self) -> None:
+        session, extension = self._desk.session, self.format.currentData()
+        if session is None:
+            return
+        path = Path(self.file.text())
+        known = {e for e, _ in session.formats(self._work.kind)}
+        if path.suffix.lower() != extension and path.name:
+            stem = path.with_suffix("") if path.suffix.lower() in known else path
+            self.file.setText(f"{stem}{extension}")
+        self.quality.setVisible(session.uses_quality(extension))
+        self._typed()
+
+    def _typed(self, *_: object) -> None:
+        self.problem.setText("")
+        self._overwrite = ""
+        self.save.say(tr("Save"))
+
+    def _browse(self) -> None:
+        dialog = QFileDialog(self, tr("Save as"), str(Path(self.file.text()).parent))
+        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        dialog.setOption(QFileDialog.Option.DontConfirmOverwrite)  # asked here, in one place
+        dialog.selectFile(Path(self.file.text()).name)
+        if dialog.exec():
+            self.file.setText(dialog.selectedFiles()[0])
+            extension = Path(self.file.text()).suffix.lower()
+            at = self.format.findData(extension)
+            if at >= 0:
+                self.format.setCurrentIndex(at)
+            self._formatted()
+
+    def _save(self) -> None:
+        path = Path(self.file.text().strip()).expanduser()
+        if not path.is_absolute():
+            path = Path(self._desk.state.folder or Path.home()) / path
+        if path.is_file() and not path.is_symlink() and self._overwrite != str(path):
+            # one more press of the same button replaces it: no second window
+            self._overwrite = str(path)
+            self.problem.setText(tr("“{name}” is there already.", name=path.name))
+            self.save.say(tr("Replace it"))
+            return
+        quality = self.quality.value()
+        state = self._desk.state
+        state.folder, state.export_quality = str(path.parent), quality
+        state.export_format[self._work.kind] = path.suffix.lower()
+        self._desk.keeper.touch()
+        self.wanted.emit(path, quality, bool(self._overwrite))
+        self.save.setEnabled(False)
+
+    def refuse(self, sentence: str) -> None:
+        """It could not be written; the dialog stays open for another name."""
+        self.problem.setText(sentence)
+        self.save.setEnabled(True)
+
+
+def ask(parent: QWidget, desk: Desk, work: Work) -> ExportDialog:
+    """Open the dialog for a work; the export runs as a job and its end is told."""
+    dialog = ExportDialog(parent, desk, work)
+    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+
+    def export(path: Path, quality: int, overwrite: bool) -> None:
+        session = desk.session
+        if session is not None:
+            desk.tasks.write(
+                dialog,
+                lambda: session.export(work.id, path, quality=quality, overwrite=overwrite),
+                lambda job: then(lambda: desk.track.put(job), dialog.accept)(),
+                lambda problem: dialog.refuse(f"{problem.sentence} {problem.hint}".strip()),
+            )
+
+    dialog.wanted.connect(export)
+    dialog.open()
+    return dialog

@@ -1,0 +1,467 @@
+"""A recipe as a form: one row per declared parameter, with the model's own defaults and limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import QTimer, Signal
+from PySide6.QtWidgets import QComboBox, QFileDialog, QMenu, QVBoxLayout, QWidget
+
+from studio.core.cards import ModelCard
+from studio.core.problems import Problem
+from studio.core.recipes import COUNT_FIELD, MODEL_FIELD, RECIPES, WORDS, Field, Recipe, fields
+from studio.core.text import shown
+from studio.ui.desk import Desk
+from studio.ui.fields import Editor, FieldRow, SeedEditor, TextEditor, described, editor_for
+from studio.ui.strings import as_tip, duration, one_or_many, size_of, tr
+from studio.ui.widgets import CalmWheel, Fold, ToolButton, row
+
+COUNT_AFTER = 250  # ms after the last key
+SECONDS_PER_CHARACTER = 0.065  # of read text at speed 1, about
+ADD_FILE, ADD_FOLDER = "\0file", "\0folder"
+
+# What a model must be able to do for a field to matter: field -> capability
+NEEDS = {
+    "negative": "negative", "guidance": "guidance", "guidance_rescale": "guidance_rescale", "scheduler": "scheduler",
+}  # fmt: skip
+
+FILTERS = {
+    "text": "Text models (*.gguf)",
+    "image": "Picture models (*.safetensors model_index.json)",
+    "speech": "Voices (*.onnx)",
+}
+
+
+class ModelEditor(Editor):
+    """The models of a kind, and ways to add one.
+
+    Signals:
+        refused(Problem): what was to be added cannot be used.
+    """
+
+    refused = Signal(object)
+
+    def __init__(self, field: Field, kind: str, desk: Desk) -> None:
+        super().__init__(field)
+        self._kind, self._desk = kind, desk
+        self._wanted = ""
+        self._box = QComboBox()
+        self._box.setObjectName(field.name)
+        self._box.setAccessibleName(tr(field.title))
+        self._box.setToolTip(as_tip(described(field)))
+        self._box.setMinimumContentsLength(8)
+        self._box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self._box.installEventFilter(CalmWheel(self))
+        self._box.activated.connect(self._picked)
+        self.setLayout(row(self._box))
+        desk.models_changed.connect(self.refresh)
+        desk.settings_changed.connect(self.refresh)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show the models that are there now."""
+        self._box.clear()
+        for card in self._desk.cards(self._kind):
+            self._box.addItem(shown(card.name), card.id)
+            self._box.setItemData(self._box.count() - 1, as_tip(about(card)), 3)  # ToolTipRole
+        if not self._desk.models_known:
+            self._box.addItem(shown(self._wanted) or tr("looking …"), self._wanted)
+        if self._box.count():
+            self._box.insertSeparator(self._box.count())
+        word = tr("voice") if self._kind == "speech" else tr("model")
+        self._box.addItem(tr("Add {word}: file …", word=word), ADD_FILE)
+        if self._kind != "speech":
+            self._box.addItem(tr("Add {word}: folder …", word=word), ADD_FOLDER)
+        chosen = self._desk.card(self._kind, self._wanted)
+        at = self._box.findData(chosen.id if chosen else self._wanted)
+        self._box.setCurrentIndex(at if at >= 0 else -1)
+
+    def _picked(self, _: int) -> None:
+        chosen = self._box.currentData()
+        if chosen in (ADD_FILE, ADD_FOLDER):
+            self.refresh()
+            self.ask(folder=chosen == ADD_FOLDER)
+            return
+        self._wanted = chosen
+        self.changed.emit()
+
+    def ask(self, *, folder: bool) -> None:
+        """Let the user choose a model on the disk."""
+        title = tr("Add a model")
+        dialog = QFileDialog(self.window(), title)
+        dialog.setFileMode(QFileDialog.FileMode.Directory if folder else QFileDialog.FileMode.ExistingFile)
+        if not folder:
+            dialog.setNameFilters([tr(FILTERS[self._kind]), tr("All files (*)")])
+        if dialog.exec():
+            self.add(Path(dialog.selectedFiles()[0]))
+
+    def add(self, path: Path) -> None:
+        """Add a model by its path and take it."""
+        session = self._desk.session
+        if session is not None:
+            self._desk.tasks.write(self, lambda: session.add_model(path), self._added, self.refused.emit)
+
+    def _added(self, card: ModelCard) -> None:
+        if card.kind != self._kind:
+            words = {"text": tr("a text model"), "image": tr("a picture model"), "speech": tr("a voice")}
+            sentence = tr("“{name}” is {kind}; it was added to its own tab.", name=card.name, kind=words[card.kind])
+            self._desk.told.emit(sentence, "", None)
+            return
+        self._wanted = card.id
+        self._desk.read_models()
+        self.changed.emit()
+
+    def value(self) -> Any:
+        return self._wanted
+
+    def put(self, value: Any) -> None:
+        self._wanted = value or ""
+        self.refresh()
+
+    def card(self) -> ModelCard | None:
+        return self._desk.card(self._kind, self._wanted)
+
+    def complaint(self) -> str:
+        if not self._desk.models_known or not self._wanted:
+            return ""
+        known = any(self._wanted in (c.id, c.name, c.path) for c in self._desk.cards(self._kind))
+        return "" if known else tr("“{name}” is not there any more.", name=shown(self._wanted))
+
+    def target(self) -> QWidget:
+        return self._box
+
+
+def about(card: ModelCard) -> str:
+    """A few lines on a model."""
+    lines = [card.name, f"{card.family or card.format} · {size_of(card.bytes)}", card.path]
+    if card.licence:
+        lines.append(tr("Licence: {name}", name=card.licence))
+    return "\n".join((*lines, *card.notes))
+
+
+class Form(QWidget):
+    """The parameters of one kind of work.
+
+    Signals:
+        changed(str): a field was changed by the user.
+        model_changed: another model is chosen, or what is known of it changed.
+    """
+
+    changed = Signal(str)
+    model_changed = Signal()
+
+    def __init__(self, kind: str, desk: Desk, *, leave_out: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.kind, self._desk = kind, desk
+        self.rows: dict[str, FieldRow] = {}
+        self._words = WORDS[kind]
+        self._folds: dict[str, Fold] = {}
+        self._tokens_per_character = 0.25
+        self._asked = 0
+        self._card: ModelCard | None = None
+        self._around = QVBoxLayout(self)
+        self._around.setContentsMargins(0, 0, 0, 0)
+        self._around.setSpacing(10)
+        declared = [f for f in fields(RECIPES[kind]) if f.name not in leave_out]
+        for field in sorted(declared, key=lambda f: f.group == "advanced"):  # in their order, the folded ones last
+            self._add(field)
+        self._around.addStretch(1)
+        self._count_soon = QTimer(self, singleShot=True, interval=COUNT_AFTER)
+        self._count_soon.timeout.connect(self.count)
+        desk.models_changed.connect(self._model)
+        desk.settings_changed.connect(self._model)
+        desk.change.connect(self._lane)
+        desk.track.moved.connect(self._job_moved)
+        self.put_state(desk.state.forms.get(kind, {}))
+        self._model()
+
+    def _add(self, field: Field) -> None:
+        editor: Editor | None
+        if field.name == MODEL_FIELD[self.kind]:
+            editor = ModelEditor(field, self.kind, self._desk)
+        elif field.name == self._words:
+            editor = TextEditor(field, least=6, most=14)
+        else:
+            editor = editor_for(field)
+        if editor is None:
+            return
+        made = FieldRow(field, editor)
+        made.changed.connect(self._changed)
+        self.rows[field.name] = made
+        if field.name == "height" and "width" in self.rows:
+            self._size_row()
+        elif field.group == "advanced":
+            self._fold("advanced", tr("Advanced")).inside.addWidget(made)
+        elif field.multiline and field.name != self._words:
+            made.label.hide()
+            self._fold(field.name, tr(field.title), tr("(negative prompt)")).inside.addWidget(made)
+        elif field.name != "width":
+            self._around.addWidget(made)
+            if field.name == self._words:
+                made.counter.show()
+
+    def _fold(self, name: str, title: str, hint: str = "") -> Fold:
+        if name not in self._folds:
+            key = f"{self.kind}.{name}"
+            fold = Fold(title, hint, opened=self._desk.state.is_open(key))
+            fold.head.setObjectName(f"{name}_fold")
+            fold.toggled.connect(lambda opened: self._folded(key, opened))
+            self._folds[name] = fold
+            self._around.addWidget(fold)
+        return self._folds[name]
+
+    def _folded(self, key: str, opened: bool) -> None:
+        self._desk.state.set_open(key, opened)
+        self._desk.keeper.touch()
+
+    def _size_row(self) -> None:
+        both = [self.rows["width"], self.rows["height"]]
+        shape = ToolButton(tr("Choose a shape"), "scan", role="")
+        shape.setObjectName("shape")
+        menu = QMenu(shape)
+        for title, across, down in (
+            (tr("The model's own size"), 0, 0),
+            (tr("Square"), 1, 1),
+            (tr("Portrait 3:4"), 3, 4),
+            (tr("Landscape 4:3"), 4, 3),
+            (tr("Wide 16:9"), 16, 9),
+            (tr("Tall 9:16"), 9, 16),
+        ):
+            menu.addAction(title).triggered.connect(lambda _=False, a=across, d=down: self._shape(a, d))
+        menu.addSeparator()
+        menu.addAction(tr("Swap width and height")).triggered.connect(lambda *_: self._swap())
+        shape.setMenu(menu)
+        shape.setPopupMode(ToolButton.ToolButtonPopupMode.InstantPopup)
+        across_row = row(*both)
+        holder = QVBoxLayout()
+        holder.setContentsMargins(0, 20, 0, 0)
+        holder.addWidget(shape)
+        holder.addStretch(1)
+        for one in both:
+            _stack(one)
+        across_row.addLayout(holder)
+        self._around.addLayout(across_row)
+
+    def _shape(self, across: int, down: int) -> None:
+        limits = self._card.limits if self._card else None
+        if not across or limits is None or not limits.width or not limits.height:
+            size: tuple[int | None, int | None] = (None, None)
+        else:
+            step = limits.size_multiple or 8
+            area = limits.width * limits.height
+            width = (area * across / down) ** 0.5
+            size = (max(step, round(width / step) * step), max(step, round(width * down / across / step) * step))
+        for name, value in zip(("width", "height"), size, strict=True):
+            self.rows[name].put(value)
+            self._changed(name)
+
+    def _swap(self) -> None:
+        limits = self._card.limits if self._card else None
+        width = self.rows["width"].value() or (limits.width if limits else None)
+        height = self.rows["height"].value() or (limits.height if limits else None)
+        for name, value in (("width", height), ("height", width)):
+            self.rows[name].put(value)
+            self._changed(name)
+
+    # -- values -----------------------------------------------------------------------------------------------------
+
+    @property
+    def words(self) -> FieldRow:
+        return self.rows[self._words]
+
+    def values(self) -> dict[str, Any]:
+        """What was chosen: the words, the model, and what differs from the model's defaults."""
+        made = {name: made.value() for name, made in self.rows.items() if made.is_changed() and made.isEnabled()}
+        if self._words in self.rows:
+            made[self._words] = self.words.value()
+        card = self.card()
+        if card is not None:
+            made[MODEL_FIELD[self.kind]] = card.id
+        return made
+
+    def complaints(self) -> list[str]:
+        """Names of fields with something wrong in them."""
+        return [name for name, made in self.rows.items() if made.isEnabled() and made.editor.complaint()]
+
+    def put(self, values: dict[str, Any]) -> None:
+        """Show these values; a field that is not named takes its default."""
+        for name, made in self.rows.items():
+            value = values.get(name)
+            made.put(value if name in values or made.field.optional else made.default)
+        self._model()
+        self._remember()
+        self.count()
+
+    def put_some(self, values: dict[str, Any]) -> None:
+        """Show these values and leave the others."""
+        for name, value in values.items():
+            if name in self.rows:
+                self.rows[name].put(value)
+        self._model()
+        self._remember()
+        self.count()
+
+    def put_recipe(self, recipe: Recipe, part: str = "all") -> None:
+        """Take over a recipe, or one part of it: "prompt", "settings", "seed"."""
+        values = {n: getattr(recipe, n) for n in recipe.__struct_fields__ if n in self.rows}
+        values.pop(COUNT_FIELD.get(self.kind, ""), None)  # a work's recipe says 1, whatever was asked for
+        words = {self._words, "negative"}
+        if part == "prompt":
+            values = {n: v for n, v in values.items() if n in words}
+        elif part == "seed":
+            values = {n: v for n, v in values.items() if n == "seed"}
+        elif part == "settings":
+            values = {n: v for n, v in values.items() if n not in words | {"seed"}}
+        self.put_some(values)
+
+    def state(self) -> dict[str, Any]:
+        """What differs from the defaults, to be remembered."""
+        found = {name: made.value() for name, made in self.rows.items() if made.is_changed()}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in found.items()}
+
+    def put_state(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            made = self.rows.get(name)
+            if made is None:
+                continue
+            try:
+                made.put(tuple(value) if isinstance(value, list) else value)
+            except (TypeError, ValueError, OverflowError):  # remembered by another version, or edited by hand
+                made.put(made.field.default)
+
+    def _remember(self) -> None:
+        self._desk.state.forms[self.kind] = self.state()
+        self._desk.keeper.touch()
+
+    def _changed(self, name: str) -> None:
+        self._remember()
+        if name == MODEL_FIELD[self.kind]:
+            self._model()
+        if name == self._words:
+            self._estimate()
+            self._count_soon.start()
+        elif self.kind == "speech":
+            self._estimate()
+        self.changed.emit(name)
+
+    def show_problem(self, problem: Problem) -> bool:
+        """Put a problem beside its field. Returns whether there is such a field here."""
+        made = self.rows.get(problem.field)
+        if made is None:
+            return False
+        fold = self._folds.get(made.field.group) or self._folds.get(made.field.name)
+        if fold is not None:
+            fold.open()
+        made.complain(f"{problem.sentence} {problem.hint}".strip())
+        made.editor.target().setFocus()
+        return True
+
+    def set_last_seed(self, seed: int) -> None:
+        editor = self.rows["seed"].editor
+        if isinstance(editor, SeedEditor):
+            editor.set_last(seed)
+
+    # -- the model --------------------------------------------------------------------------------------------------
+
+    def card(self) -> ModelCard | None:
+        editor = self.rows[MODEL_FIELD[self.kind]].editor
+        return editor.card() if isinstance(editor, ModelEditor) else None
+
+    @property
+    def model_editor(self) -> ModelEditor:
+        editor = self.rows[MODEL_FIELD[self.kind]].editor
+        assert isinstance(editor, ModelEditor)
+        return editor
+
+    def _model(self) -> None:
+        """Take over the defaults and limits of the chosen model; grey out what it cannot do."""
+        card = self.card()
+        if card is None or card == self._card:
+            return
+        self._card = card
+        for name, made in self.rows.items():
+            if name in (self._words, MODEL_FIELD[self.kind]):
+                continue
+            default = card.defaults.get(name, made.field.default)
+            if name in ("width", "height"):
+                default = card.defaults.get(name) or getattr(card.limits, name)
+            made.set_default(default)
+            need = NEEDS.get(name)
+            able = need is None or not card.can or need in card.can
+            if name == "speaker":
+                able = (card.limits.speakers or 1) > 1
+            made.setEnabled(able)
+            reason = tr("“{name}” has one speaker.", name=shown(card.name)) if name == "speaker" else ""
+            reason = reason or tr("“{name}” does not use this.", name=shown(card.name))
+            made.setToolTip("" if able else as_tip(reason))
+        self.count()
+        self.model_changed.emit()
+
+    # -- counting ---------------------------------------------------------------------------------------------------
+
+    def _lane(self, change: Any) -> None:
+        if self.kind in change.lanes:
+            self.count()  # a model that has just been loaded can count
+
+    def _job_moved(self, job_id: str) -> None:
+        job = self._desk.track.jobs.get(job_id)
+        if job is not None and job.kind == self.kind and job.state.ended:
+            self._count_soon.start()
+
+    def count(self) -> None:
+        """Have the words counted by the model's own tokenizer, if it is loaded."""
+        self._estimate()
+        session, card = self._desk.session, self.card()
+        if self._words not in self.rows or self.kind == "speech" or session is None or card is None:
+            return
+        text = self.words.value()
+        if not text.strip():
+            return
+        self._asked += 1
+        asked, kind = self._asked, self.kind
+
+        def told(count: int | None) -> None:
+            if asked == self._asked and count is not None:
+                self._tokens_per_character = count / max(1, len(text))
+                self._show_count(count, exact=True)
+
+        self._desk.tasks.read(self, lambda: session.count_tokens(kind, card.id, text), told)
+
+    def _estimate(self) -> None:
+        if self._words not in self.rows:
+            return
+        text = self.words.value()
+        if self.kind == "speech":
+            speed = self.rows["speed"].value() or 1.0
+            about_seconds = duration(len(text) * SECONDS_PER_CHARACTER / speed)
+            said = one_or_many(len(text), "{n} character", "{n} characters")
+            if text.strip():
+                said += " · " + tr("about {time}", time=about_seconds)
+            self.words.counter.setText(said)
+            return
+        self._show_count(round(len(text) * self._tokens_per_character), exact=not text)
+
+    def _show_count(self, count: int, *, exact: bool) -> None:
+        about = "" if exact else "≈ "
+        limit = self._card.limits.prompt_tokens if self._card and self.kind == "image" else None
+        if limit:
+            said = tr("{n} of {limit} tokens", n=f"{about}{count:,}", limit=f"{limit:,}")
+            over = exact and count > limit
+            self.words.complain(
+                tr("The model reads {limit} tokens; what comes after them is left out.", limit=limit) if over else ""
+            )
+        else:
+            said = about + one_or_many(count, "{n} token", "{n} tokens")
+        self.words.counter.setText(said)
+
+
+def _stack(made: FieldRow) -> None:
+    """Put the label of a compact row above its editor, so that two fit side by side."""
+    layout = made.layout()
+    title = made.label.parentWidget()
+    assert isinstance(layout, QVBoxLayout) and title is not None
+    title.setMinimumWidth(0)
+    title.setMaximumWidth(16_777_215)
+    layout.insertWidget(0, title)
+    layout.insertWidget(1, made.editor)

@@ -1,0 +1,378 @@
+"""The Image tab: the picture large, with live preview, compare, and the batch as a grid."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import QMimeData, QPoint, Qt
+from PySide6.QtGui import QImage, QImageReader, QPixmap
+from PySide6.QtWidgets import QFrame, QMenu, QStackedLayout, QVBoxLayout, QWidget
+
+from studio.core.events import EndEvent, Event, Finished, Preview
+from studio.core.recipes import ImageRecipe
+from studio.core.text import shown
+from studio.core.works import Work
+from studio.ui.actions import keys_of
+from studio.ui.canvas import Canvas
+from studio.ui.history import drag_out
+from studio.ui.strings import tr
+from studio.ui.tabs.base import EmptyState, MakeTab
+from studio.ui.widgets import ToolButton, row
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+LARGEST = 256  # megabytes a picture may take in memory
+
+
+def read_picture(path: Path) -> QImage:
+    """A picture upright, as it is on the disk. A null image where it cannot be read. Callable from any thread."""
+    reader = QImageReader(str(path))
+    reader.setAutoTransform(True)
+    reader.setAllocationLimit(LARGEST)
+    image = reader.read()
+    # the two formats that are drawn without being converted, which for a large picture takes longer than a frame
+    clear = image.hasAlphaChannel()
+    return image.convertToFormat(QImage.Format.Format_ARGB32_Premultiplied if clear else QImage.Format.Format_RGB32)
+
+
+class ImageTab(MakeTab):
+    kind = "image"
+    tiles = True
+
+    def build_centre(self) -> QWidget:
+        self.canvas = Canvas()
+        self.canvas.setObjectName("canvas")
+        self.canvas.describe(tr("No picture yet"))
+        self.empty = EmptyState(
+            tr("What should the picture show?"),
+            tr("Describe it on the left and press Generate. These are good to begin with:"),
+            (tr("sun with face, noto style"), tr("red apple, flat style"), tr("red heart, sticker style")),
+        )
+        self.empty.chosen.connect(self.take_text)
+        self._batch: list[Work] = []
+        self._pictures: dict[str, QImage] = {}  # of the batch and of what is compared
+        self._other: Work | None = None  # what was shown before, to compare with
+        self._outside: QImage | None = None  # a dropped picture without a recipe, to compare with
+        self._in_grid = self._comparing = False
+
+        self.out_button = ToolButton(tr("Zoom out"), "minus", shortcut=keys_of("zoom_out"), clicked=self.zoom_out)
+        self.zoom_button = ToolButton(tr("Fit the picture"), text="100 %", shortcut=keys_of("zoom_fit"))
+        self.zoom_button.clicked.connect(self.zoom_fit)
+        self.zoom_button.setMinimumWidth(64)
+        self.in_button = ToolButton(tr("Zoom in"), "plus", shortcut=keys_of("zoom_in"), clicked=self.zoom_in)
+        self.compare_button = ToolButton(
+            tr("Compare with the work before"), "columns-2", text=tr("Compare"), shortcut=keys_of("compare"),
+            checkable=True,
+        )  # fmt: skip
+        self.compare_button.clicked.connect(self.compare)
+        self.grid_button = ToolButton(
+            tr("Show the batch as a grid"),
+            "grid-2x2",
+            text=tr("Batch"),
+            shortcut=keys_of("toggle_grid"),
+            checkable=True,
+        )
+        self.grid_button.clicked.connect(self.toggle_grid)
+        self.copy_button = ToolButton(
+            tr("Copy the picture"), "copy", text=tr("Copy"), shortcut=keys_of("copy_work"), clicked=self.copy_work
+        )
+        self.save_button = ToolButton(
+            tr("Save as …"), "download", text=tr("Save as …"), shortcut=keys_of("save_as"), clicked=self.save_as
+        )
+        self.tools = QFrame()
+        self.tools.setProperty("role", "card")
+        self.tools.setObjectName("tools")
+        tools = row(
+            self.out_button, self.zoom_button, self.in_button, self.compare_button, self.grid_button, self.copy_button,
+            self.save_button, spacing=2,
+        )  # fmt: skip
+        tools.setContentsMargins(6, 4, 6, 4)
+        self.tools.setLayout(tools)
+        for name in ("out", "zoom", "in", "compare", "grid", "copy", "save"):
+            getattr(self, f"{name}_button").setObjectName(f"canvas_{name}")
+        self.canvas.zoom_changed.connect(self._zoomed)
+        self.canvas.opened.connect(self._open_cell)
+        self.canvas.selected.connect(self._select_cell)
+        self.canvas.drag_started.connect(self._drag)
+        self.canvas.menu_wanted.connect(self._menu)
+
+        centre = QWidget()
+        self._stack_holder = QWidget()
+        self._stack = QStackedLayout(self._stack_holder)
+        self._stack.addWidget(self.empty)
+        self._stack.addWidget(self.canvas)
+        around = QVBoxLayout(centre)
+        around.setContentsMargins(0, 0, 0, 12)
+        around.setSpacing(4)
+        around.addWidget(self._stack_holder, 1)
+        around.addWidget(self.tools, 0, Qt.AlignmentFlag.AlignHCenter)
+        self._refresh_tools()
+        return centre
+
+    # -- making -------------------------------------------------------------------------------------------------------
+
+    def begun(self, job_id: str) -> None:
+        self._leave_modes()
+        job = self.desk.track.jobs.get(job_id)
+        card = self.form.card()
+        limits = card.limits if card else None
+        width = self.form.rows["width"].value() or (limits.width if limits else None) or 512
+        height = self.form.rows["height"].value() or (limits.height if limits else None) or 512
+        session = self.desk.session
+        if session is not None:  # the job knows its true size; the form may have changed since
+            self.desk.tasks.read(self, lambda: session.job(job_id).recipe, self._framed)
+        self.canvas.set_frame(width, height)
+        if job is not None and job.preview is not None:
+            self._preview(job.preview)
+
+    def _framed(self, recipe: Any) -> None:
+        if isinstance(recipe, ImageRecipe) and recipe.width and recipe.height:
+            self.canvas.set_frame(recipe.width, recipe.height)
+
+    def progressed(self, event: Event) -> None:
+        if isinstance(event, Preview) and event.job == self.following:
+            self._preview(event)
+
+    def _preview(self, event: Preview) -> None:
+        job = self.desk.track.jobs.get(event.job)
+        image = QImage.fromData(event.jpeg)
+        if image.isNull() or job is None:
+            return
+        steps = round(job.total / job.count) if job.total else event.step
+        caption = tr("preview · step {n} of {all}", n=event.step, all=steps)
+        if job.count > 1:
+            caption = tr("picture {n} of {all}", n=event.index + 1, all=job.count) + f" · {caption}"
+        self._stack.setCurrentWidget(self.canvas)
+        self.canvas.show_preview(image, caption)
+        self.canvas.describe(caption)
+
+    def ended(self, event: EndEvent) -> None:
+        if event.job != self.following:
+            return
+        works = list(event.works) if not hasattr(event, "problem") else []
+        self._batch = works
+        if len(works) > 1 and isinstance(event, Finished):
+            self._show_batch()
+        elif not works and self.work is not None:
+            self.display(self.work)  # nothing came of it: back to what was there
+        elif not works:
+            self._stack.setCurrentWidget(self.empty)
+        self._refresh_tools()
+
+    def _came(self, works: list[Work]) -> None:
+        mine = [w for w in works if w.job == self.following]
+        if len(mine) > 1:
+            self._batch = sorted(mine, key=lambda w: w.index)
+            self.work = self._batch[0]
+            self.details.show_work(self.work)
+            self.history.select(self.work.id)
+            self._show_batch()
+        else:
+            super()._came(works)
+
+    # -- showing ------------------------------------------------------------------------------------------------------
+
+    def show_work(self, work: Work) -> None:
+        if self.work is not None and self.work.id != work.id:
+            self._other = self.work
+        self._outside = None
+        self._leave_modes()
+        if all(w.id != work.id for w in self._batch):
+            self._batch = []
+        super().show_work(work)
+
+    def display(self, work: Work) -> None:
+        self._stack.setCurrentWidget(self.canvas)
+
+        def done(image: QImage) -> None:
+            if self.work is None or self.work.id != work.id or self._in_grid or self._comparing:
+                return
+            if image.isNull():
+                self.notice.tell(tr("The picture “{name}” cannot be read.", name=shown(work.title)), bad=True)
+                return
+            self.canvas.show_picture(image, key=work.id)
+            self.canvas.describe(tr("Picture: {title}", title=shown(work.title, 200)))
+
+        self._load(work, done)
+        self._refresh_tools()
+
+    def _load(self, work: Work, done: Callable[[QImage], Any]) -> None:
+        session = self.desk.session
+        if work.id in self._pictures:
+            done(self._pictures[work.id])
+        elif session is not None:
+            path = session.path(work)
+
+            def keep(image: QImage) -> None:
+                self._pictures[work.id] = image
+                while len(self._pictures) > 8:
+                    del self._pictures[next(iter(self._pictures))]
+                done(image)
+
+            self.desk.tasks.picture(self, lambda: read_picture(path), keep)
+
+    def _refresh_tools(self) -> None:
+        there = self.work is not None
+        for button in (self.out_button, self.zoom_button, self.in_button, self.copy_button, self.save_button):
+            button.setEnabled(there)
+        self.compare_button.setEnabled(there and self._partner() is not None)
+        self.grid_button.setEnabled(len(self._batch) > 1)
+        self.grid_button.setChecked(self._in_grid)
+        self.compare_button.setChecked(self._comparing)
+        self.tools.setVisible(there or self._stack.currentWidget() is self.canvas)
+
+    def _zoomed(self, zoom: float, fit: bool) -> None:
+        self.zoom_button.setText(tr("Fit") if fit else f"{zoom * 100:.0f} %")
+
+    def zoom_in(self) -> None:
+        self.canvas.zoom_in()
+
+    def zoom_out(self) -> None:
+        self.canvas.zoom_out()
+
+    def zoom_fit(self) -> None:
+        self.canvas.fit()
+
+    def zoom_full(self) -> None:
+        self.canvas.actual_size()
+
+    # -- grid and compare ---------------------------------------------------------------------------------------------
+
+    def _leave_modes(self) -> None:
+        if self._comparing:
+            self.canvas.compare(None)
+        self._in_grid = self._comparing = False
+
+    def toggle_grid(self) -> None:
+        """The whole batch, or one picture of it."""
+        if self._in_grid:
+            self._in_grid = False
+            if self.work is not None:
+                self.display(self.work)
+        elif len(self._batch) > 1:
+            self._show_batch()
+        self._refresh_tools()
+
+    def _show_batch(self) -> None:
+        self._leave_modes()
+        self._in_grid = True
+        self._stack.setCurrentWidget(self.canvas)
+        batch = self._batch
+        chosen = next((i for i, w in enumerate(batch) if self.work and w.id == self.work.id), 0)
+        images: list[QImage | None] = [self._pictures.get(w.id) for w in batch]
+        self.canvas.show_grid(images, chosen)
+        self.canvas.describe(tr("{n} pictures of one batch", n=len(batch)))
+        for at, work in enumerate(batch):
+            if images[at] is None:
+                self._load(work, functools.partial(self._cell, batch, images, at))
+        self._refresh_tools()
+
+    def _cell(self, batch: list[Work], images: list[QImage | None], at: int, image: QImage) -> None:
+        images[at] = image
+        if self._in_grid and self._batch is batch:
+            chosen = next((i for i, w in enumerate(batch) if self.work and w.id == self.work.id), 0)
+            self.canvas.show_grid(images, chosen)
+
+    def _select_cell(self, at: int) -> None:
+        if 0 <= at < len(self._batch):
+            self.work = self._batch[at]
+            self.details.show_work(self.work)
+            self.history.select(self.work.id)
+
+    def _open_cell(self, at: int) -> None:
+        if 0 <= at < len(self._batch):
+            self._in_grid = False
+            super().show_work(self._batch[at])
+
+    def _partner(self) -> Work | QImage | None:
+        if self._outside is not None:
+            return self._outside
+        if self._other is not None and (self.work is None or self._other.id != self.work.id):
+            return self._other
+        return self.history.neighbour(self.work.id, 1) if self.work else None
+
+    def compare(self) -> None:
+        """The shown picture beside the one before it, with a slider between them."""
+        work, partner = self.work, self._partner()
+        if self._comparing or work is None or partner is None:
+            self._leave_modes()
+            if work is not None:
+                self.display(work)
+            self._refresh_tools()
+            return
+        self._in_grid = False
+        self._comparing = True
+        mine = shown(work.title, 40)
+
+        def both(image: QImage, other: QImage, caption: str) -> None:
+            if self._comparing and not image.isNull() and not other.isNull():
+                self.canvas.show_picture(other, key=f"{work.id}+")
+                self.canvas.compare(image, caption, mine)
+                self.canvas.setFocus()
+
+        if isinstance(partner, QImage):
+            caption = tr("the dropped picture")
+            self._load(work, lambda image: both(image, partner, caption))
+        else:
+            caption = shown(partner.title, 40)
+            self._load(partner, lambda other: self._load(work, lambda image: both(image, other, caption)))
+        self._refresh_tools()
+
+    # -- in and out ---------------------------------------------------------------------------------------------------
+
+    def _drag(self) -> None:
+        if self.work is not None:
+            image = self._pictures.get(self.work.id)
+            drag_out(self.canvas, self.work, self.desk, QPixmap.fromImage(image) if image is not None else None)
+
+    def _menu(self, at: QPoint) -> None:
+        if self.work is not None:
+            menu = QMenu(self)
+            menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+            self.fill_menu(self.work, menu)
+            menu.popup(at)
+
+    def add_content(self, data: QMimeData) -> None:
+        image = self._pictures.get(self.work.id) if self.work else None
+        if image is not None:
+            data.setImageData(image)
+
+    def own_entries(self, work: Work) -> list[tuple[str, Callable[[], Any]] | None]:
+        return [
+            (tr("Compare with the shown picture"), lambda: self._compare_with(work)),
+            (tr("Read the prompt aloud"), lambda: self.desk.sent.emit("speech", getattr(work.recipe, "prompt", ""))),
+        ]
+
+    def _compare_with(self, work: Work) -> None:
+        if self.work is not None and work.id != self.work.id:
+            self._leave_modes()
+            self._other, self._outside = work, None
+            self.compare()
+
+    def take_plain(self, path: Path) -> None:
+        if path.suffix.lower() not in PICTURES:
+            super().take_plain(path)
+            return
+
+        def done(image: QImage) -> None:
+            if image.isNull():
+                self.notice.tell(tr("“{name}” is not a picture that can be read.", name=path.name), bad=True)
+            else:
+                self.take_image(image)
+
+        self.desk.tasks.picture(self, lambda: read_picture(path), done)
+
+    def take_image(self, image: QImage) -> bool:
+        """A picture from elsewhere, without a recipe: it can be compared with."""
+        self._leave_modes()
+        self._outside = image
+        if self.work is None:
+            self._stack.setCurrentWidget(self.canvas)
+            self.canvas.show_picture(image, key="outside")
+            self.notice.tell(tr("This picture holds no recipe of the studio; it is only shown."))
+        else:
+            self.compare()
+            self.notice.tell(tr("This picture holds no recipe of the studio; it is compared with the shown one."))
+        return True

@@ -133,6 +133,8 @@ def _run(paths: Paths, instance: Any) -> int:
     from studio.ui.desk import Desk
     from studio.ui.window import Window
 
+    # ten lines on codecs when the first sound is played; who wants them sets the variable
+    os.environ.setdefault("QT_LOGGING_RULES", "qt.multimedia.*=false")
     app = QApplication(sys.argv[:1])
     app.setApplicationName("Studio")
     app.setDesktopFileName("studio")

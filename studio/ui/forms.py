@@ -327,7 +327,7 @@ class Form(QWidget):
                 continue
             try:
                 made.put(tuple(value) if isinstance(value, list) else value)
-            except (TypeError, ValueError, OverflowError):  # remembered by another version, or edited by hand
+            except (AttributeError, TypeError, ValueError, OverflowError):  # remembered by another version, or edited by hand
                 made.put(made.field.default)
 
     def _remember(self) -> None:

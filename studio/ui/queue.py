@@ -219,6 +219,12 @@ class JobStrip(QWidget):
                 self._pills.addWidget(chip)
             self._chips[job.id].refresh(job)
 
+    def mouseReleaseEvent(self, event: Any) -> None:
+        # a click beside the buttons goes to what is told here
+        job = self._desk.track.jobs.get(self._job)
+        if event.button() == Qt.MouseButton.LeftButton and job is not None:
+            self.go.emit(job.kind)
+
     def _cancel(self) -> None:
         if self._job:
             self._desk.cancel(self._job)
@@ -226,6 +232,7 @@ class JobStrip(QWidget):
     def _retry(self) -> None:
         if self._job:
             self._desk.retry(self._job)
+            self.refresh()  # at once: a second press must not run it a second time
 
     def _dismiss(self) -> None:
         self._desk.track.dismiss(self._job)

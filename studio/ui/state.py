@@ -18,6 +18,7 @@ from studio.core.text import clean
 from studio.ui.tasks import Tasks
 
 SAVE_AFTER = 500  # ms after the last change
+LARGEST = 32_000_000  # bytes; a larger file is not ours
 
 
 class WindowState(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -57,8 +58,12 @@ class WindowState(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 def load(path: Path) -> WindowState:
     """The remembered state, or a fresh one where there is none or it cannot be read."""
-    with contextlib.suppress(OSError, msgspec.DecodeError, RecursionError):
-        return msgspec.json.decode(path.read_bytes(), type=WindowState)
+    with contextlib.suppress(OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        if path.is_file() and path.stat().st_size <= LARGEST:
+            found = msgspec.json.decode(path.read_bytes(), type=WindowState)
+            found.splitters = {n: s for n, s in found.splitters.items() if all(0 <= px < 100_000 for px in s)}
+            found.export_quality = min(100, max(1, found.export_quality))
+            return found
     return WindowState()
 
 

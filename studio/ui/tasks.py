@@ -74,10 +74,10 @@ class Tasks:
             problem = as_problem(error)
             tell = (lambda: failed(problem)) if failed is not None else None
         if tell is not None:
-            told = tell
+            told: Callable[[], Any] = tell
 
             def on_main_thread() -> None:
-                if shiboken6.isValid(owner):  # type: ignore[no-untyped-call]
+                if shiboken6.isValid(owner):
                     told()
 
             self._bridge.call(on_main_thread)

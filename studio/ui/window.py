@@ -145,8 +145,9 @@ class Window(QMainWindow):
         self.middle.setSizes(desk.state.splitters.get("middle") or [600, 200])
         self.middle.splitterMoved.connect(self._splitted)
         self.strip = JobStrip(desk)
+        self.strip.toggle.set_icon("chevron-down" if desk.state.is_open("queue") else "chevron-up")
         self.strip.unfold.connect(self.toggle_queue)
-        self.strip.go.connect(self.go)
+        self.strip.go.connect(self.go_to_job)
         whole = QWidget()
         whole.setObjectName("ground")
         around = QVBoxLayout(whole)
@@ -201,6 +202,12 @@ class Window(QMainWindow):
         made: MakeTab = getattr(importlib.import_module(module), name)(self.desk)
         made.setObjectName(f"{entry.kind}_tab")
         return made
+
+    def go_to_job(self, kind: str) -> None:
+        """Open a tab to see what is being made there."""
+        self.go(kind)
+        if kind in self.tabs:
+            self.tabs[kind].back()
 
     def show_text(self) -> None:
         self.go("text")

@@ -13,19 +13,20 @@ from PySide6.QtGui import QColor, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import QMenu, QPlainTextEdit, QSlider, QStackedLayout, QTextEdit, QVBoxLayout, QWidget
 
 from studio.core.cards import ModelCard
-from studio.core.events import Cancelled, EndEvent, Event, Piece
+from studio.core.events import EndEvent, Event, Piece
+from studio.core.jobs import Job
+from studio.core.problems import NotRead
 from studio.core.recipes import SpeechRecipe
 from studio.core.works import Work
 from studio.ui import theme
 from studio.ui.actions import keys_of
 from studio.ui.desk import Desk
-from studio.ui.sound import Player, Sound, peaks, read_wav
+from studio.ui.sound import Peaks, Player, Sound, peaks, read_wav
 from studio.ui.strings import as_tip, duration, tr
 from studio.ui.tabs.base import EmptyState, MakeTab
 from studio.ui.waveform import Waveform
 from studio.ui.widgets import Label, ToolButton, row, then
 
-BUCKETS = 4000  # of the waveform; more than a screen is wide, for zooming in
 PER_SECOND = 50  # buckets of a piece, while it is being made
 
 # What a voice says to show how it sounds, by language.
@@ -64,6 +65,29 @@ def places_of(text: str, sentences: list[str]) -> list[tuple[int, int]]:
             found.append(match.span())
             at = match.end()
     return found
+
+
+def in_document(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same places as Qt counts them: a character beyond U+FFFF, as most emoji are, counts twice."""
+    if text.isascii():
+        return spans
+    wide = [at for at, char in enumerate(text) if char > "\uffff"]
+    return [tuple(at + bisect.bisect_left(wide, at) for at in span) for span in spans]  # type: ignore[misc]
+
+
+def heard_part(path: Path, buckets: Callable[[Sound], int]) -> tuple[Sound, list[tuple[float, float]]]:
+    """A sound and its outline.
+
+    Raises:
+        NotRead: it is no sound that can be played.
+    """
+    try:
+        sound = read_wav(path)
+    except FileNotFoundError:
+        raise NotRead(tr("Its file is not there any more.")) from None
+    except (OSError, ValueError) as error:
+        raise NotRead(str(error)) from None
+    return sound, peaks(sound, buckets(sound))
 
 
 class ReadingText(QPlainTextEdit):
@@ -132,6 +156,8 @@ class AudioTab(MakeTab):
         self._sentences: list[tuple[float, float, str]] = []
         self._spans: list[tuple[int, int]] = []
         self._starts: list[float] = []
+        self._read = ""  # the text that is shown
+        self._to_hear = ""  # a job that is played whatever the settings say
         self._streaming = ""  # the job whose pieces the player has
         self._loaded = ""  # the work the player has
         self._asked_to_play = False
@@ -217,6 +243,7 @@ class AudioTab(MakeTab):
         self._set_sentences([], "")
         self._stack.setCurrentWidget(self._page)
         session = self.desk.session
+        self.player.check()
         if session is not None:
             self.desk.tasks.read(self, lambda: session.job(job_id).recipe, lambda recipe: self._reading(job_id, recipe))
         job = self.desk.track.jobs.get(job_id)
@@ -237,8 +264,7 @@ class AudioTab(MakeTab):
         path = Path(piece.path)
 
         def read() -> tuple[Sound, list[tuple[float, float]]]:
-            sound = read_wav(path)
-            return sound, peaks(sound, max(1, round(sound.seconds * PER_SECOND)))
+            return heard_part(path, lambda sound: max(1, round(sound.seconds * PER_SECOND)))
 
         def done(found: tuple[Sound, list[tuple[float, float]]]) -> None:
             if self._streaming != piece.job or self._loaded:
@@ -248,9 +274,10 @@ class AudioTab(MakeTab):
             self.player.add(sound.rate, sound.samples.tobytes())
             self.wave.add_wave(shape, sound.seconds)
             self._sentences.append((piece.start, piece.seconds, piece.text))
-            self._set_sentences(self._sentences, self.text.toPlainText())
+            self._set_sentences(self._sentences, self._read)
             settings = self.desk.settings
-            if first and settings is not None and settings.play and not self.player.available():
+            wanted = piece.job == self._to_hear or (settings is not None and settings.play)
+            if first and wanted and not self.player.available():
                 self.player.play()
             self._refresh_transport()
 
@@ -258,15 +285,16 @@ class AudioTab(MakeTab):
         self.desk.tasks.picture(self, read, done, lambda _: None)
 
     def ended(self, event: EndEvent) -> None:
-        if event.job != self._streaming:
+        if event.job != self._streaming or self._loaded:
             return
         self.player.finished_adding()
-        if isinstance(event, Cancelled) and not event.works:
-            self.player.stop()
+        self.wave.finished_adding()
+        self.wave.finished_adding()
         if not getattr(event, "works", ()):
             if self.work is not None:
                 self.display(self.work)
             else:
+                self.player.clear()
                 self._stack.setCurrentWidget(self.empty)
         self._refresh_transport()
 
@@ -278,11 +306,11 @@ class AudioTab(MakeTab):
         if session is None or not isinstance(recipe, SpeechRecipe):
             return
         path = session.path(work)
+        self.player.check()
         heard = self.player.playing and work.job == self._streaming and not self._loaded
 
         def read() -> tuple[Sound, list[tuple[float, float]]]:
-            sound = read_wav(path)
-            return sound, peaks(sound, BUCKETS)
+            return heard_part(path, lambda _: BUCKETS)
 
         def done(found: tuple[Sound, list[tuple[float, float]]]) -> None:
             if self.work is None or self.work.id != work.id:
@@ -292,25 +320,38 @@ class AudioTab(MakeTab):
             self.wave.set_wave(shape, sound.seconds)
             marks = work.meta.get("sentences") or []
             self._set_sentences([(m["start"], m["seconds"], m["text"]) for m in marks], recipe.text)
-            if heard and self.player.playing:
+            if heard and self.player.playing and abs(self.player.length - sound.seconds) < 0.01:
                 self.wave.set_position(position)  # it goes on with what it has, which is the same sound
+            elif heard and self.player.playing:  # a piece was gone before it could be read
+                self.player.set_sound(sound)
+                self.player.seek(position)
+                self.player.play()
             else:
                 self.player.set_sound(sound)
                 self.wave.set_position(0.0)
             self._loaded = work.id
+            self.player.check()  # so that the button says now, and not when it is pressed, why it cannot play
             self._refresh_transport()
 
-        self.desk.tasks.picture(self, read, done, self._unreadable)
+        def failed(problem: Any) -> None:
+            if self.work is not None and self.work.id == work.id:
+                self.player.clear()
+                self.wave.clear()
+                self._set_sentences([], recipe.text)
+                self._loaded = work.id
+                self.notice.tell(tr("This sound cannot be read."), problem.sentence, bad=True)
+                self._refresh_transport()
 
-    def _unreadable(self, problem: Any) -> None:
-        self.notice.tell(tr("This sound cannot be read."), problem.sentence, bad=True)
+        self.desk.tasks.picture(self, read, done, failed)
 
     def _set_sentences(self, sentences: list[tuple[float, float, str]], text: str) -> None:
-        if self.text.toPlainText() != text:
+        if self._read != text:
+            self._read = text
+            self.text.mark(-1, -1)
             self.text.setPlainText(text)
         self._sentences = list(sentences)
         self._starts = [start for start, _, _ in self._sentences]
-        self._spans = places_of(text, [words for _, _, words in self._sentences])
+        self._spans = in_document(text, places_of(text, [words for _, _, words in self._sentences]))
         self.wave.set_sentences(self._sentences)
 
     def _refresh_transport(self) -> None:
@@ -379,7 +420,8 @@ class AudioTab(MakeTab):
             for work in same:
                 recipe = work.recipe
                 wanted = (text, card.id, speaker)
-                if isinstance(recipe, SpeechRecipe) and (recipe.text, recipe.voice, recipe.speaker) == wanted:
+                same_voice = isinstance(recipe, SpeechRecipe) and (recipe.text, recipe.voice, recipe.speaker) == wanted
+                if same_voice and work.complete:
                     return work
             return None
 
@@ -389,15 +431,26 @@ class AudioTab(MakeTab):
                 self._play_when_loaded(work)
             else:
                 given = {"text": text, "voice": card.id, "speaker": speaker}
-                self.desk.submit("speech", given, self.submitted, self.refused)
+                self.desk.submit("speech", given, asked, self.refused)
+
+        def asked(job: Job) -> None:
+            self._to_hear, self._asked_to_play = job.id, True
+            self.submitted(job)
 
         self.desk.tasks.read(self, find, found, self.tell_problem)
 
     def _play_when_loaded(self, work: Work) -> None:
+        def play(_: None) -> None:
+            if self.work is None or self.work.id != work.id:
+                return
+            if reason := self.player.available():
+                self.notice.tell(reason, bad=True)
+            else:
+                self._asked_to_play = True
+                self.player.play()
+
         # behind the reading of the same file, which is under way
-        self.desk.tasks.picture(
-            self, lambda: None, lambda _: self.player.play() if not self.player.available() else None
-        )  # fmt: skip
+        self.desk.tasks.picture(self, lambda: None, play)
 
     def leave(self) -> None:
         self.player.stop()

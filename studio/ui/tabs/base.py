@@ -90,6 +90,7 @@ class MakeTab(QWidget):
         self.desk = desk
         self.work: Work | None = None  # the one that is shown
         self.following = ""  # the job whose works are shown as they come
+        self.aside = False  # the user looks at something else until it ends
         self._last: Job | None = None
         self.setAcceptDrops(True)
 
@@ -238,7 +239,12 @@ class MakeTab(QWidget):
         alone = len(self.desk.track.unfinished(self.kind)) <= 1
         if alone or not self.following:
             self.follow(job.id)
-        if tracked is not None and tracked.state.ended:
+        else:
+            self.back()
+        session = self.desk.session
+        if session is not None and tracked is not None and tracked.state.ended:
+            # it was faster than the answer to the question for it
+            self.desk.tasks.read(self, lambda: session.works_of(job.id), self._came)
             self.refresh_button()
 
     def refused(self, problem: Problem) -> None:
@@ -252,8 +258,19 @@ class MakeTab(QWidget):
     def follow(self, job_id: str) -> None:
         """Show what this job makes, as it makes it."""
         if self.following != job_id:
-            self.following = job_id
+            self.following, self.aside = job_id, False
             self.begun(job_id)
+
+    def at_work(self) -> bool:
+        """Whether the followed job has not ended."""
+        job = self.desk.track.jobs.get(self.following)
+        return job is not None and not job.state.ended
+
+    def back(self) -> None:
+        """Show again what is being made, after the user looked at something else."""
+        if self.aside and self.at_work():
+            self.aside = False
+            self.begun(self.following)
 
     def stop(self) -> None:
         """Cancel what runs in this tab, or what waits where nothing runs."""
@@ -292,6 +309,8 @@ class MakeTab(QWidget):
         queue = menu.addAction(tr("Line up one more"))
         queue.setShortcut(keys_of("make").replace("Enter", "Return"))
         queue.triggered.connect(lambda *_: self.make())
+        if self.aside and self.at_work():
+            menu.addAction(tr("Show what is being made")).triggered.connect(lambda *_: self.back())
         self.fill_more(menu)
         unfinished = self.desk.track.unfinished(self.kind)
         if len(unfinished) > 1:
@@ -329,6 +348,8 @@ class MakeTab(QWidget):
             if seed is not None:
                 self.form.set_last_seed(seed)
         self.ended(event)
+        if event.job == self.following:
+            self.aside = False
         self.refresh_button()
 
     def tell_failure(self, event: Failed) -> None:
@@ -360,7 +381,9 @@ class MakeTab(QWidget):
     # -- works --------------------------------------------------------------------------------------------------------
 
     def show_work(self, work: Work) -> None:
-        """Show a work large, with its details."""
+        """Show a work large, with its details. What is being made takes its place only when it has ended."""
+        if work.job != self.following:
+            self.aside = self.at_work()
         self.work = work
         self.details.show_work(work)
         self.history.select(work.id)

@@ -11,7 +11,7 @@ from PySide6.QtCore import QMimeData, QPoint, Qt
 from PySide6.QtGui import QImage, QImageReader, QPixmap
 from PySide6.QtWidgets import QFrame, QMenu, QStackedLayout, QVBoxLayout, QWidget
 
-from studio.core.events import EndEvent, Event, Finished, Preview
+from studio.core.events import EndEvent, Event, Failed, Finished, Preview
 from studio.core.recipes import ImageRecipe
 from studio.core.text import shown
 from studio.core.works import Work
@@ -56,6 +56,8 @@ class ImageTab(MakeTab):
         self._other: Work | None = None  # what was shown before, to compare with
         self._outside: QImage | None = None  # a dropped picture without a recipe, to compare with
         self._in_grid = self._comparing = False
+        self._live = False  # a preview is shown
+        self._before = ""  # what the previews took the place of: "grid", "compare" or the work alone
 
         self.out_button = ToolButton(tr("Zoom out"), "minus", shortcut=keys_of("zoom_out"), clicked=self.zoom_out)
         self.zoom_button = ToolButton(tr("Fit the picture"), text="100 %", shortcut=keys_of("zoom_fit"))
@@ -114,7 +116,6 @@ class ImageTab(MakeTab):
     # -- making -------------------------------------------------------------------------------------------------------
 
     def begun(self, job_id: str) -> None:
-        self._leave_modes()
         job = self.desk.track.jobs.get(job_id)
         card = self.form.card()
         limits = card.limits if card else None
@@ -138,8 +139,13 @@ class ImageTab(MakeTab):
     def _preview(self, event: Preview) -> None:
         job = self.desk.track.jobs.get(event.job)
         image = QImage.fromData(event.jpeg)
-        if image.isNull() or job is None:
+        if image.isNull() or job is None or self.aside:
             return
+        if not self._live:
+            self._before = "grid" if self._in_grid else "compare" if self._comparing else ""
+            self._leave_modes()
+            self._live = True
+            self._refresh_tools()
         steps = round(job.total / job.count) if job.total else event.step
         caption = tr("preview · step {n} of {all}", n=event.step, all=steps)
         if job.count > 1:
@@ -151,20 +157,32 @@ class ImageTab(MakeTab):
     def ended(self, event: EndEvent) -> None:
         if event.job != self.following:
             return
-        works = list(event.works) if not hasattr(event, "problem") else []
-        self._batch = works
+        works = [] if isinstance(event, Failed) else list(event.works)
         if len(works) > 1 and isinstance(event, Finished):
+            self._batch = works
             self._show_batch()
-        elif not works and self.work is not None:
-            self.display(self.work)  # nothing came of it: back to what was there
-        elif not works:
-            self._stack.setCurrentWidget(self.empty)
+        elif not works and self._live:
+            self._restore()
         self._refresh_tools()
+
+    def _restore(self) -> None:
+        """Nothing came of it: back to what was there before the previews."""
+        self._live = False
+        if self.work is None:
+            self._stack.setCurrentWidget(self.empty)
+        elif self._before == "grid" and len(self._batch) > 1:
+            self._show_batch()
+        elif self._before == "compare":
+            self.compare()
+        else:
+            self.display(self.work)
 
     def _came(self, works: list[Work]) -> None:
         mine = [w for w in works if w.job == self.following]
         if len(mine) > 1:
             self._batch = sorted(mine, key=lambda w: w.index)
+            if self.work is not None and self.work.job != self.following:
+                self._other = self.work
             self.work = self._batch[0]
             self.details.show_work(self.work)
             self.history.select(self.work.id)
@@ -185,9 +203,11 @@ class ImageTab(MakeTab):
 
     def display(self, work: Work) -> None:
         self._stack.setCurrentWidget(self.canvas)
+        self._live = False
 
         def done(image: QImage) -> None:
-            if self.work is None or self.work.id != work.id or self._in_grid or self._comparing:
+            elsewhere = self._in_grid or self._comparing or self._live
+            if self.work is None or self.work.id != work.id or elsewhere:
                 return
             if image.isNull():
                 self.notice.tell(tr("The picture “{name}” cannot be read.", name=shown(work.title)), bad=True)
@@ -252,12 +272,13 @@ class ImageTab(MakeTab):
             if self.work is not None:
                 self.display(self.work)
         elif len(self._batch) > 1:
+            self.aside = self.at_work()
             self._show_batch()
         self._refresh_tools()
 
     def _show_batch(self) -> None:
         self._leave_modes()
-        self._in_grid = True
+        self._in_grid, self._live = True, False
         self._stack.setCurrentWidget(self.canvas)
         batch = self._batch
         chosen = next((i for i, w in enumerate(batch) if self.work and w.id == self.work.id), 0)
@@ -297,17 +318,23 @@ class ImageTab(MakeTab):
         """The shown picture beside the one before it, with a slider between them."""
         work, partner = self.work, self._partner()
         if self._comparing or work is None or partner is None:
-            self._leave_modes()
-            if work is not None:
+            if self._comparing and work is not None:
+                self._leave_modes()
                 self.display(work)
             self._refresh_tools()
             return
-        self._in_grid = False
+        self.aside = self.at_work()
+        self._in_grid = self._live = False
         self._comparing = True
         mine = shown(work.title, 40)
 
         def both(image: QImage, other: QImage, caption: str) -> None:
-            if self._comparing and not image.isNull() and not other.isNull():
+            if not self._comparing or self.work is None or self.work.id != work.id:
+                return
+            if image.isNull() or other.isNull():
+                self.compare()
+                self.notice.tell(tr("One of the two pictures cannot be read."), bad=True)
+            else:
                 self.canvas.show_picture(other, key=f"{work.id}+")
                 self.canvas.compare(image, caption, mine)
                 self.canvas.setFocus()
@@ -334,9 +361,19 @@ class ImageTab(MakeTab):
             self.fill_menu(self.work, menu)
             menu.popup(at)
 
+    def copy_work(self) -> None:
+        work, copy = self.work, super().copy_work
+
+        def done(_: QImage) -> None:
+            if work is not None and self.work is not None and self.work.id == work.id:
+                copy()
+
+        if work is not None:
+            self._load(work, done)  # it may still be on its way
+
     def add_content(self, data: QMimeData) -> None:
         image = self._pictures.get(self.work.id) if self.work else None
-        if image is not None:
+        if image is not None and not image.isNull():
             data.setImageData(image)
 
     def own_entries(self, work: Work) -> list[tuple[str, Callable[[], Any]] | None]:
@@ -369,6 +406,7 @@ class ImageTab(MakeTab):
         self._leave_modes()
         self._outside = image
         if self.work is None:
+            self.aside, self._live = self.at_work(), False
             self._stack.setCurrentWidget(self.canvas)
             self.canvas.show_picture(image, key="outside")
             self.notice.tell(tr("This picture holds no recipe of the studio; it is only shown."))

@@ -75,19 +75,18 @@ def in_document(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]
     return [tuple(at + bisect.bisect_left(wide, at) for at in span) for span in spans]  # type: ignore[misc]
 
 
-def heard_part(path: Path, buckets: Callable[[Sound], int]) -> tuple[Sound, list[tuple[float, float]]]:
-    """A sound and its outline.
+def read_sound(path: Path) -> Sound:
+    """A sound from the disk. Callable from any thread.
 
     Raises:
         NotRead: it is no sound that can be played.
     """
     try:
-        sound = read_wav(path)
+        return read_wav(path)
     except FileNotFoundError:
         raise NotRead(tr("Its file is not there any more.")) from None
     except (OSError, ValueError) as error:
         raise NotRead(str(error)) from None
-    return sound, peaks(sound, buckets(sound))
 
 
 class ReadingText(QPlainTextEdit):
@@ -264,7 +263,8 @@ class AudioTab(MakeTab):
         path = Path(piece.path)
 
         def read() -> tuple[Sound, list[tuple[float, float]]]:
-            return heard_part(path, lambda sound: max(1, round(sound.seconds * PER_SECOND)))
+            sound = read_sound(path)
+            return sound, peaks(sound, max(1, round(sound.seconds * PER_SECOND)))
 
         def done(found: tuple[Sound, list[tuple[float, float]]]) -> None:
             if self._streaming != piece.job or self._loaded:
@@ -289,7 +289,6 @@ class AudioTab(MakeTab):
             return
         self.player.finished_adding()
         self.wave.finished_adding()
-        self.wave.finished_adding()
         if not getattr(event, "works", ()):
             if self.work is not None:
                 self.display(self.work)
@@ -309,10 +308,11 @@ class AudioTab(MakeTab):
         self.player.check()
         heard = self.player.playing and work.job == self._streaming and not self._loaded
 
-        def read() -> tuple[Sound, list[tuple[float, float]]]:
-            return heard_part(path, lambda _: BUCKETS)
+        def read() -> tuple[Sound, Peaks]:
+            sound = read_sound(path)
+            return sound, Peaks.of(sound)
 
-        def done(found: tuple[Sound, list[tuple[float, float]]]) -> None:
+        def done(found: tuple[Sound, Peaks]) -> None:
             if self.work is None or self.work.id != work.id:
                 return
             sound, shape = found
@@ -330,7 +330,6 @@ class AudioTab(MakeTab):
                 self.player.set_sound(sound)
                 self.wave.set_position(0.0)
             self._loaded = work.id
-            self.player.check()  # so that the button says now, and not when it is pressed, why it cannot play
             self._refresh_transport()
 
         def failed(problem: Any) -> None:

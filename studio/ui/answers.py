@@ -34,6 +34,7 @@ class Answer(QFrame):
         self.setProperty("role", "answer")
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
         self.work: Work | None = None
+        self._whole = ""  # what was put; reading it back from the widget would take longer with every word
         self.text = Growing(name)
         self.text.setObjectName("answer_text")
         self.state = Label(role="soft", elide=True)
@@ -66,7 +67,7 @@ class Answer(QFrame):
 
     def put(self, text: str, work: Work | None = None) -> None:
         """Show a whole text; one that only grew keeps its selection."""
-        before = self.text.toPlainText()
+        before, self._whole = self._whole, text
         if text.startswith(before) and before:
             if len(text) > len(before):
                 self.text.append(text[len(before) :])
@@ -80,7 +81,7 @@ class Answer(QFrame):
             if not work.complete:
                 told = tr("cancelled · {what}", what=told) if told else tr("cancelled")
             elif work.meta.get("finish") == "length":
-                told += " · " + tr("stopped at the length")
+                told += " · " + tr("at the limit")
             self.state.setText(told)
 
     def _save(self) -> None:

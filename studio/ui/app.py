@@ -35,19 +35,20 @@ def missing_screen(environ: dict[str, str], platform: str = sys.platform) -> str
     """Why Qt would end the process with an abort if it were started now; empty where it will work."""
     if platform in ("win32", "darwin"):
         return ""
-    chosen = environ.get("QT_QPA_PLATFORM", "").split(":")[0].split(";")[0]
-    if chosen and chosen not in ("xcb", "wayland", "wayland-egl"):
+    chosen = [name.split(":")[0] for name in environ.get("QT_QPA_PLATFORM", "").split(";") if name]
+    if any(name not in ("xcb", "wayland", "wayland-egl") for name in chosen):
         return ""  # offscreen, vnc, …: needs no screen
-    if environ.get("WAYLAND_DISPLAY") and chosen != "xcb":
-        place = Path(environ.get("XDG_RUNTIME_DIR", ""), environ["WAYLAND_DISPLAY"])
+    only_wayland = bool(chosen) and "xcb" not in chosen
+    if (environ.get("WAYLAND_DISPLAY") or only_wayland) and chosen != ["xcb"]:
+        place = Path(environ.get("XDG_RUNTIME_DIR", ""), environ.get("WAYLAND_DISPLAY") or "wayland-0")
         if _answers(socket.AF_UNIX, str(place)):
             return ""
-        if not environ.get("DISPLAY"):
+        if only_wayland or not environ.get("DISPLAY"):
             return f"no Wayland server answers at {place}"
     display = environ.get("DISPLAY", "")
     if not display:
         return "neither DISPLAY nor WAYLAND_DISPLAY is set"
-    return _missing_x11(display) or _missing_library()
+    return _missing_x11(display) or _missing_library() or _refused(display)
 
 
 def _missing_x11(display: str) -> str:
@@ -84,6 +85,18 @@ def _missing_library() -> str:
     except OSError:
         return "the library libxcb-cursor is missing; on Debian and Ubuntu: apt install libxcb-cursor0"
     return ""
+
+
+def _refused(display: str) -> str:
+    """Whether the X server there lets this user in: with another user's screen it does not."""
+    import ctypes
+
+    xcb = ctypes.CDLL("libxcb.so.1")  # libxcb-cursor needs it, so it is there
+    xcb.xcb_connect.restype, xcb.xcb_connect.argtypes = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_void_p)
+    link = ctypes.c_void_p(xcb.xcb_connect(os.fsencode(display), None))
+    refused = xcb.xcb_connection_has_error(link)
+    xcb.xcb_disconnect(link)
+    return f"the X server at DISPLAY “{display[:60]}” refuses this user" if refused else ""
 
 
 def main(home: Path) -> int:

@@ -109,7 +109,7 @@ class Desk(QObject):
         if job is None or job.early is None:
             self.happened.emit(event)
         if isinstance(event, Queued) or (isinstance(event, Failed) and not known):  # or could not even be lined up
-            self._read_job(event.job)
+            self._read_job(event.job, fresh=True)
 
     def _changed(self, change: Change) -> None:
         if change.jobs:
@@ -124,10 +124,15 @@ class Desk(QObject):
             self.settings_changed.emit()
         self.change.emit(change)
 
-    def _read_job(self, job_id: str) -> None:
+    def _read_job(self, job_id: str, *, fresh: bool = False) -> None:
         session = self.session
+
+        def read(job: Job) -> None:
+            if fresh or job_id in self.track.jobs:  # one that was put away meanwhile does not come back
+                self.track.put(job)
+
         if session is not None:
-            self.tasks.read(self, lambda: session.job(job_id), self.track.put)
+            self.tasks.read(self, lambda: session.job(job_id), read)
 
     def _read_queue(self) -> None:
         if self.session is not None:

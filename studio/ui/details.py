@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QGridLayout, QScrollArea, QVBoxLayout, QWidget
 from studio.core.recipes import MODEL_FIELD, RECIPES, WORDS, fields
 from studio.core.text import shown
 from studio.core.works import Work
+from studio.ui.actions import keys_of
 from studio.ui.desk import Desk
 from studio.ui.history import when
 from studio.ui.strings import as_tip, duration, size_of, tr
@@ -61,6 +62,10 @@ def said(value: Any, unit: str) -> str:
     return f"{shown(str(value), 400)} {unit}".strip()
 
 
+def _with_keys(tip: str, action: str) -> str:
+    return f"{tip}  ({keys_of(action)})"
+
+
 class DetailsPanel(QWidget):
     """The recipe of one work, with the buttons that use it.
 
@@ -77,12 +82,14 @@ class DetailsPanel(QWidget):
         super().__init__()
         self._desk = desk
         self.work: Work | None = None
-        self.star_button = ToolButton(tr("Star this work"), "star", checkable=True, shortcut="S")
+        self.star_button = ToolButton(tr("Star this work"), "star", checkable=True, shortcut=keys_of("star_work"))
         self.star_button.setObjectName("star")
         self.star_button.clicked.connect(lambda on: self.work and self.star.emit(self.work, on))
         self.copy_button = ToolButton(tr("Copy the recipe"), "copy", clicked=self.copy_recipe)
         self.copy_button.setObjectName("copy_recipe")
-        self.folder_button = ToolButton(tr("Show the file in its folder"), "folder-open")
+        self.folder_button = ToolButton(
+            tr("Show the file in its folder"), "folder-open", shortcut=keys_of("reveal_work")
+        )
         self.folder_button.setObjectName("reveal")
         self.folder_button.clicked.connect(lambda: self.work and self.reveal.emit(self.work))
         self._grid_holder = QWidget()
@@ -98,10 +105,10 @@ class DetailsPanel(QWidget):
         self._scroll.setWidgetResizable(True)
         self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._scroll.setWidget(self._grid_holder)
-        self.reuse_button = Button(tr("Reuse"), tip=tr("Take all parameters into the form"))
+        self.reuse_button = Button(tr("Reuse"), tip=_with_keys(tr("Take all parameters into the form"), "reuse_work"))
         self.reuse_button.setObjectName("reuse")
         self.reuse_button.clicked.connect(lambda: self.work and self.reuse.emit(self.work))
-        self.vary_button = Button(tr("Vary"), tip=tr("Make it once more with another seed"))
+        self.vary_button = Button(tr("Vary"), tip=_with_keys(tr("Make it once more with another seed"), "vary_work"))
         self.vary_button.setObjectName("vary")
         self.vary_button.clicked.connect(lambda: self.work and self.vary.emit(self.work))
         around = QVBoxLayout(self)
@@ -121,11 +128,12 @@ class DetailsPanel(QWidget):
         self.work = work
         while (item := self._grid.takeAt(0)) is not None:
             if (gone := item.widget()) is not None:
+                gone.hide()  # it is deleted a little later, and would be drawn under the new ones until then
                 gone.deleteLater()
         for part in (self.star_button, self.copy_button, self.folder_button, self.reuse_button, self.vary_button):
             part.setEnabled(work is not None)
         self.star_button.setChecked(bool(work and work.starred))
-        self.star_button.set_icon("star", "star" if work and work.starred else "text")
+        self.star_button.set_icon(*(("star-filled", "star") if work and work.starred else ("star", "text")))
         if work is None:
             hint = Label(tr("Choose a work to see how it was made."), "soft", wrap=True)
             self._grid.addWidget(hint, 0, 0, 1, 2)

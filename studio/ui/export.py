@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from PySide6.QtCore import QStandardPaths, Qt, Signal
+from PySide6.QtCore import QSignalBlocker, QStandardPaths, Qt, Signal
 from PySide6.QtWidgets import QComboBox, QDialog, QFileDialog, QLineEdit, QVBoxLayout, QWidget
 
 from studio.core.recipes import ExportRecipe, fields
@@ -78,6 +78,7 @@ class ExportDialog(QDialog):
         around.addLayout(row(None, self.cancel, self.save))
         self.format.currentIndexChanged.connect(self._formatted)
         self._overwrite = ""
+        self._asked = ("", 0)  # folder and quality
         self._formatted()
         self.file.setFocus()
         stem = len(self.file.text()) - len(Path(self.file.text()).name)
@@ -92,10 +93,16 @@ class ExportDialog(QDialog):
         if path.suffix.lower() != extension and path.name:
             stem = path.with_suffix("") if path.suffix.lower() in known else path
             self.file.setText(f"{stem}{extension}")
-        self.quality.setVisible(session.uses_quality(extension))
         self._typed()
 
     def _typed(self, *_: object) -> None:
+        # a typed ending is the format; the text stays as it is
+        session, extension = self._desk.session, os.path.splitext(self.file.text().strip())[1].lower()
+        at = self.format.findData(".jpg" if extension == ".jpeg" else extension)
+        if at >= 0:
+            with QSignalBlocker(self.format):
+                self.format.setCurrentIndex(at)
+        self.quality.setVisible(session is not None and session.uses_quality(self.format.currentData()))
         self.problem.setText("")
         self._overwrite = ""
         self.save.say(tr("Save"))
@@ -114,22 +121,32 @@ class ExportDialog(QDialog):
             self._formatted()
 
     def _save(self) -> None:
-        path = Path(self.file.text().strip()).expanduser()
-        if not path.is_absolute():
-            path = Path(self._desk.state.folder or Path.home()) / path
-        if path.is_file() and not path.is_symlink() and self._overwrite != str(path):
+        name = os.path.expanduser(self.file.text().strip())
+        if not name:
+            self.problem.setText(tr("The file has no name yet."))
+            return
+        if name and not os.path.splitext(name)[1] and not name.endswith(("/", os.sep)) and not os.path.isdir(name):
+            name += self.format.currentData()
+        # os.path, unlike Path, answers for names that are too long or may not be looked at
+        path = Path(os.path.join(self._desk.state.folder or Path.home(), name))
+        if os.path.isfile(path) and not os.path.islink(path) and self._overwrite != str(path):
             # one more press of the same button replaces it: no second window
             self._overwrite = str(path)
             self.problem.setText(tr("“{name}” is there already.", name=path.name))
             self.save.say(tr("Replace it"))
             return
         quality = self.quality.value()
-        state = self._desk.state
-        state.folder, state.export_quality = str(path.parent), quality
-        state.export_format[self._work.kind] = path.suffix.lower()
-        self._desk.keeper.touch()
-        self.wanted.emit(path, quality, bool(self._overwrite))
+        self._asked = (str(path.parent), quality)
         self.save.setEnabled(False)
+        self.wanted.emit(path, quality, bool(self._overwrite))
+
+    def agree(self) -> None:
+        """It is being written: what was chosen is taken the next time too."""
+        state = self._desk.state
+        state.folder, state.export_quality = self._asked
+        state.export_format[self._work.kind] = self.format.currentData()
+        self._desk.keeper.touch()
+        self.accept()
 
     def refuse(self, sentence: str) -> None:
         """It could not be written; the dialog stays open for another name."""
@@ -148,7 +165,7 @@ def ask(parent: QWidget, desk: Desk, work: Work) -> ExportDialog:
             desk.tasks.write(
                 dialog,
                 lambda: session.export(work.id, path, quality=quality, overwrite=overwrite),
-                lambda job: then(lambda: desk.track.put(job), dialog.accept)(),
+                lambda job: then(lambda: desk.track.put(job), dialog.agree)(),
                 lambda problem: dialog.refuse(f"{problem.sentence} {problem.hint}".strip()),
             )
 

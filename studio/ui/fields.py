@@ -14,6 +14,7 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QLineEdit,
     QPlainTextEdit,
+    QSlider,
     QSpinBox,
     QVBoxLayout,
     QWidget,
@@ -21,9 +22,10 @@ from PySide6.QtWidgets import (
 
 from studio.core.recipes import SEED_LIMIT, Field, explain
 from studio.ui.strings import as_tip, tr
-from studio.ui.widgets import CalmWheel, Label, Slider, ToolButton, line_height, row
+from studio.ui.widgets import CalmWheel, Label, Slider, ToolButton, line_height, row, wrap_for
 
 STEPS = 1000  # of a slider
+DECIMALS = 6  # that are kept of a number; two of them are shown where the others are zero
 WIDE = 200  # from this ratio of limits on a slider moves in powers
 
 
@@ -55,6 +57,13 @@ class Editor(QWidget):
         """What is wrong with what is typed now, or an empty string."""
         return ""
 
+    def is_wrong(self) -> bool:
+        """Whether the value cannot be used; not every complaint is about the value."""
+        return bool(self.complaint())
+
+    def set_high(self, high: float | None) -> None:
+        """The highest value the chosen model takes; None is the declared limit."""
+
     def target(self) -> QWidget:
         """The widget that takes the focus."""
         raise NotImplementedError
@@ -72,12 +81,14 @@ def described(field: Field) -> str:
 class _Scale:
     """Between slider positions and values: even steps, or powers where the limits are far apart."""
 
-    def __init__(self, field: Field) -> None:
-        self.low, self.high = float(field.low or 0), float(field.high or 1)
+    def __init__(self, field: Field, high: float | None = None) -> None:
+        self.low, self.high = float(field.low or 0), float(high if high is not None else field.high or 1)
         self.whole = field.type == "int"
         self.powers = self.high - self.low > WIDE
 
     def value(self, at: int) -> float:
+        if at in (0, STEPS):  # the ends are exact, not round
+            return self.high if at else self.low
         share = at / STEPS
         if self.powers:
             found = self.low - 1 + (self.high - self.low + 1) ** share
@@ -94,9 +105,17 @@ class _Scale:
         if not self.whole:
             return round(value, 2)
         if value < 50 or not self.powers:
-            return round(value)
+            return min(self.high, max(self.low, round(value)))
         step = 10 ** (int(math.log10(value)) - 1)
         return float(min(self.high, max(self.low, round(value / step) * step)))
+
+
+class _DecimalBox(QDoubleSpinBox):
+    """Shows two decimals, and more where a value has more: a recipe that is taken over must stay what it is."""
+
+    def textFromValue(self, value: float) -> str:
+        text = self.locale().toString(value, "f", DECIMALS)
+        return text[: len(text) - DECIMALS + 2] + text[len(text) - DECIMALS + 2 :].rstrip("0")
 
 
 class NumberEditor(Editor):
@@ -115,9 +134,9 @@ class NumberEditor(Editor):
             self._box = QSpinBox()
             self._box.setRange(int(field.low or 0), int(min(field.high or 2**31 - 1, 2**31 - 1)))
         else:
-            self._box = QDoubleSpinBox()
+            self._box = _DecimalBox()
             self._box.setRange(float(field.low or 0), float(field.high or 1))
-            self._box.setDecimals(2)
+            self._box.setDecimals(DECIMALS)
             self._box.setSingleStep(0.05 if (field.high or 1) <= 10 else 0.5)
         self._box.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self._box.setObjectName(field.name)
@@ -130,9 +149,28 @@ class NumberEditor(Editor):
             widget.installEventFilter(calm)
             widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setLayout(row(self._slider, self._box))
+        self._slider.actionTriggered.connect(self._stepped)
         self._slider.valueChanged.connect(self._slid)
         self._box.valueChanged.connect(self._boxed)
         self._quiet = False
+
+    def set_high(self, high: float | None) -> None:
+        most = high if high is not None else self.field.high or 1
+        if most != self._scale.high:
+            self._scale = _Scale(self.field, most)
+            self._box.setMaximum(min(most, 2**31 - 1))  # type: ignore[arg-type]
+            self.put(self._box.value())
+
+    def _stepped(self, action: int) -> None:
+        """A key on the slider moves at least to the next value."""
+        kinds = QSlider.SliderAction
+        up = action in (kinds.SliderSingleStepAdd.value, kinds.SliderPageStepAdd.value)
+        if not up and action not in (kinds.SliderSingleStepSub.value, kinds.SliderPageStepSub.value):
+            return
+        at = self._slider.sliderPosition()
+        while 0 < at < STEPS and self._scale.value(at) == self._box.value():
+            at += 1 if up else -1
+        self._slider.setSliderPosition(at)
 
     def _slid(self, at: int) -> None:
         if not self._quiet:
@@ -146,7 +184,7 @@ class NumberEditor(Editor):
             self.changed.emit()
 
     def value(self) -> Any:
-        return self._box.value() if self.field.type == "int" else round(self._box.value(), 2)
+        return self._box.value() if self.field.type == "int" else round(self._box.value(), DECIMALS)
 
     def put(self, value: Any) -> None:
         self._quiet = True
@@ -401,11 +439,21 @@ class PlainEdit(QPlainTextEdit):
         if self._most > self._lines:
             self._fit()
 
+    def setPlainText(self, text: str) -> None:
+        wrap_for(self, text)
+        super().setPlainText(text)
+
+    def canInsertFromMimeData(self, source: Any) -> bool:
+        # a dropped file is for the tab around: its name is not what was meant
+        return not any(url.isLocalFile() for url in source.urls()) and bool(super().canInsertFromMimeData(source))
+
     def insertFromMimeData(self, source: Any) -> None:
         text = source.text()
-        if self._limit and len(text) + self.document().characterCount() - 1 > self._limit:
+        replaced = self.textCursor().selectionEnd() - self.textCursor().selectionStart()
+        if self._limit and len(text) + self.document().characterCount() - 1 - replaced > self._limit:
             self.too_long.emit(len(text))
             return
+        wrap_for(self, text)
         self.textCursor().insertText(text)  # plain, whatever was copied
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
@@ -464,8 +512,11 @@ class TextEditor(Editor):
                 "{n} characters were not pasted: {title} takes at most {most}.",
                 n=f"{self._refused:,}", title=tr(self.field.title), most=most,
             )  # fmt: skip
-        count = self._edit.document().characterCount() - 1
-        return explain(self.field, self.value()) if self.field.high and count > self.field.high else ""
+        return explain(self.field, self.value()) if self.is_wrong() else ""
+
+    def is_wrong(self) -> bool:
+        # what was not pasted is not in the way of what is there
+        return bool(self.field.high) and self._edit.document().characterCount() - 1 > (self.field.high or 0)
 
     def target(self) -> QWidget:
         return self._edit
@@ -504,6 +555,7 @@ class FieldRow(QWidget):
         super().__init__()
         self.field, self.editor = field, editor
         self._default: Any = field.default
+        self._held = False  # the value was chosen before the model was known
         unit = f"  {tr(field.unit)}" if field.unit else ""
         self.label = Label(tr(field.title))
         self.label.setBuddy(editor.target())
@@ -551,7 +603,7 @@ class FieldRow(QWidget):
 
     def set_default(self, value: Any) -> None:
         """Another default, for example another model's; a value that was not changed follows it."""
-        untouched = not self.is_changed()
+        untouched = not self._held and not self.is_changed()
         self._default = value
         self.editor.set_default(value)
         if untouched:
@@ -560,6 +612,21 @@ class FieldRow(QWidget):
 
     def value(self) -> Any:
         return self.editor.value()
+
+    def hold(self, held: bool) -> None:
+        """Whether the present value stays when the default changes, even if it equals the default of now."""
+        self._held = held
+
+    def set_able(self, reason: str) -> None:
+        """Grey the field out, and say why wherever the pointer finds it; an empty reason makes it usable."""
+        self.setEnabled(not reason)
+        tip = as_tip(f"{reason}\n{described(self.field)}".strip())
+        for widget in (self.label, self.editor.target(), *self.editor.findChildren(QSlider)):
+            widget.setToolTip(tip)
+        self.setToolTip(as_tip(reason))
+        self.complain(self.editor.complaint() if not reason else "")
+        if reason:
+            self.editor.target().setAccessibleDescription(reason)
 
     def is_changed(self) -> bool:
         value = self.value()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QTimer, Signal
+from PySide6.QtCore import QEvent, QObject, Qt, QTimer, Signal
+from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QComboBox, QFileDialog, QMenu, QVBoxLayout, QWidget
 
 from studio.core.cards import ModelCard
@@ -15,7 +16,7 @@ from studio.core.text import shown
 from studio.ui.desk import Desk
 from studio.ui.fields import Editor, FieldRow, SeedEditor, TextEditor, described, editor_for
 from studio.ui.strings import as_tip, duration, one_or_many, size_of, tr
-from studio.ui.widgets import CalmWheel, Fold, ToolButton, row
+from studio.ui.widgets import Fold, ToolButton, row
 
 COUNT_AFTER = 250  # ms after the last key
 SECONDS_PER_CHARACTER = 0.065  # of read text at speed 1, about
@@ -31,6 +32,23 @@ FILTERS = {
     "image": "Picture models (*.safetensors model_index.json)",
     "speech": "Voices (*.onnx)",
 }
+
+
+class _OpensFirst(QObject):
+    """A key opens a closed list instead of choosing in it, and the wheel does nothing: some entries open a dialog."""
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Wheel:
+            event.ignore()
+            return True
+        if isinstance(event, QKeyEvent) and event.type() == QEvent.Type.KeyPress and isinstance(watched, QComboBox):
+            keys = Qt.Key
+            moves = (keys.Key_Up, keys.Key_Down, keys.Key_PageUp, keys.Key_PageDown, keys.Key_Home, keys.Key_End)
+            modified = event.modifiers() & (Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.MetaModifier)
+            if not modified and (event.key() in moves or (event.text() and event.text().isprintable())):
+                watched.showPopup()
+                return True
+        return False
 
 
 class ModelEditor(Editor):
@@ -52,7 +70,7 @@ class ModelEditor(Editor):
         self._box.setToolTip(as_tip(described(field)))
         self._box.setMinimumContentsLength(8)
         self._box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self._box.installEventFilter(CalmWheel(self))
+        self._box.installEventFilter(_OpensFirst(self))
         self._box.activated.connect(self._picked)
         self.setLayout(row(self._box))
         desk.models_changed.connect(self.refresh)
@@ -159,6 +177,7 @@ class Form(QWidget):
         self._folds: dict[str, Fold] = {}
         self._tokens_per_character = 0.25
         self._asked = 0
+        self._over = False  # it is said beside the words that they are too many
         self._card: ModelCard | None = None
         self._around = QVBoxLayout(self)
         self._around.setContentsMargins(0, 0, 0, 0)
@@ -281,24 +300,41 @@ class Form(QWidget):
         return made
 
     def complaints(self) -> list[str]:
-        """Names of fields with something wrong in them."""
-        return [name for name, made in self.rows.items() if made.isEnabled() and made.editor.complaint()]
+        """Names of fields with something wrong in them; one that this way of making does not show is not in the way."""
+        usable = (name for name, made in self.rows.items() if made.isEnabled() and not made.isHidden())
+        return [name for name in usable if self.rows[name].editor.is_wrong()]
+
+    def go_to(self, name: str) -> None:
+        """Bring a field before the user's eyes, and take the focus there."""
+        made = self.rows[name]
+        fold = self._folds.get(made.field.group) or self._folds.get(name)
+        if fold is not None:
+            fold.open()
+        made.editor.target().setFocus()
 
     def put(self, values: dict[str, Any]) -> None:
         """Show these values; a field that is not named takes its default."""
         for name, made in self.rows.items():
             value = values.get(name)
             made.put(value if name in values or made.field.optional else made.default)
+            made.hold(name in values)
         self._model()
+        self._release()
         self._remember()
         self.count()
 
     def put_some(self, values: dict[str, Any]) -> None:
         """Show these values and leave the others."""
+        model = MODEL_FIELD[self.kind]
+        if model in values and model in self.rows:
+            self.rows[model].put(values[model])
+            self._model()  # first: the limits of the model of now may not be those of the values
         for name, value in values.items():
             if name in self.rows:
                 self.rows[name].put(value)
+                self.rows[name].hold(True)  # against the defaults of another model that comes with them
         self._model()
+        self._release()
         self._remember()
         self.count()
 
@@ -327,8 +363,16 @@ class Form(QWidget):
                 continue
             try:
                 made.put(tuple(value) if isinstance(value, list) else value)
-            except (AttributeError, TypeError, ValueError, OverflowError):  # remembered by another version, or edited by hand
+                made.hold(True)
+            # remembered by another version, or edited by hand
+            except (AttributeError, TypeError, ValueError, OverflowError):
                 made.put(made.field.default)
+
+    def _release(self) -> None:
+        """From here on a value that equals the model's own follows the next model."""
+        if self._card is not None:
+            for made in self.rows.values():
+                made.hold(False)
 
     def _remember(self) -> None:
         self._desk.state.forms[self.kind] = self.state()
@@ -336,6 +380,7 @@ class Form(QWidget):
 
     def _changed(self, name: str) -> None:
         self._remember()
+        self.rows[name].hold(False)
         if name == MODEL_FIELD[self.kind]:
             self._model()
         if name == self._words:
@@ -350,11 +395,8 @@ class Form(QWidget):
         made = self.rows.get(problem.field)
         if made is None:
             return False
-        fold = self._folds.get(made.field.group) or self._folds.get(made.field.name)
-        if fold is not None:
-            fold.open()
         made.complain(f"{problem.sentence} {problem.hint}".strip())
-        made.editor.target().setFocus()
+        self.go_to(problem.field)
         return True
 
     def set_last_seed(self, seed: int) -> None:
@@ -377,6 +419,8 @@ class Form(QWidget):
     def _model(self) -> None:
         """Take over the defaults and limits of the chosen model; grey out what it cannot do."""
         card = self.card()
+        model = self.rows[MODEL_FIELD[self.kind]]
+        model.complain(model.editor.complaint())  # what was missing may have come, and the other way round
         if card is None or card == self._card:
             return
         self._card = card
@@ -386,15 +430,17 @@ class Form(QWidget):
             default = card.defaults.get(name, made.field.default)
             if name in ("width", "height"):
                 default = card.defaults.get(name) or getattr(card.limits, name)
+            if name == "speaker":
+                made.editor.set_high((card.limits.speakers or 1) - 1)
             made.set_default(default)
             need = NEEDS.get(name)
             able = need is None or not card.can or need in card.can
             if name == "speaker":
                 able = (card.limits.speakers or 1) > 1
-            made.setEnabled(able)
             reason = tr("“{name}” has one speaker.", name=shown(card.name)) if name == "speaker" else ""
             reason = reason or tr("“{name}” does not use this.", name=shown(card.name))
-            made.setToolTip("" if able else as_tip(reason))
+            made.set_able("" if able else reason)
+        self._release()
         self.count()
         self.model_changed.emit()
 
@@ -448,9 +494,13 @@ class Form(QWidget):
         if limit:
             said = tr("{n} of {limit} tokens", n=f"{about}{count:,}", limit=f"{limit:,}")
             over = exact and count > limit
-            self.words.complain(
-                tr("The model reads {limit} tokens; what comes after them is left out.", limit=limit) if over else ""
-            )
+            if over:
+                self.words.complain(
+                    tr("The model reads {limit} tokens; what comes after them is left out.", limit=limit)
+                )
+            elif self._over:
+                self.words.complain(self.words.editor.complaint())
+            self._over = over
         else:
             said = about + one_or_many(count, "{n} token", "{n} tokens")
         self.words.counter.setText(said)

@@ -125,15 +125,19 @@ class WorksModel(QAbstractListModel):
     def _came(self, works: list[Work]) -> None:
         mine = [w for w in works if w.kind == self._kind]
         place = {w.id: i for i, w in enumerate(self.works)}
-        fresh = [w for w in mine if w.id not in place]
+        # works are told of when they are made and when they are changed; an old one further down is not a new one
+        newest = max((w.seq for w in self.works), default=-1)
+        fresh = [w for w in mine if w.id not in place and w.seq > newest]
         for work in mine:
             if work.id in place:
                 self.works[place[work.id]] = work
                 at = self.index(place[work.id])
                 self.dataChanged.emit(at, at)
+        if self.starred and any(w.starred != (w.id in place) for w in mine):
+            self.reload()  # a star came or went
         if fresh:
             fresh.reverse()  # the job's last work is the newest
-            if self.search or self.starred:
+            if self.search or self.starred or not self.ready:
                 self.reload()
             else:
                 self.beginInsertRows(QModelIndex(), 0, len(fresh) - 1)
@@ -270,7 +274,7 @@ class WorkDelegate(QStyledItemDelegate):
         if not work.complete:
             self._badge(painter, rect, "circle-alert", now.problem)
         elif work.starred:
-            icon("star", "star").paint(painter, QRect(rect.right() - 20, rect.top() + 4, 16, 16))
+            icon("star-filled", "star").paint(painter, QRect(rect.right() - 20, rect.top() + 4, 16, 16))
         if chosen:
             painter.setPen(QPen(QColor(now.accent), 2))
             painter.drawRoundedRect(rect.adjusted(-2, -2, 2, 2), 8, 8)
@@ -445,7 +449,8 @@ class HistoryPanel(QWidget):
         at = self.model.row_of(work_id)
         if at >= 0:
             index = self.model.index(at)
-            self.view.setCurrentIndex(index)
+            if self.view.currentIndex() != index:  # it may be the last one of several that are being selected
+                self.view.setCurrentIndex(index)
             self.view.scrollTo(index)
 
     def neighbour(self, work_id: str, step: int) -> Work | None:

@@ -7,9 +7,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from PySide6.QtCore import QLockFile, QObject, Signal
+from PySide6.QtCore import QLockFile, QObject, QThread, Signal
 
-WAIT = 2000  # ms for the first window to answer
+WAIT = 5000  # ms for the first window to answer
 
 
 class Instance(QObject):
@@ -63,8 +63,12 @@ def ask_first(home: Path) -> bool:
     from PySide6.QtNetwork import QLocalSocket
 
     socket = QLocalSocket()
-    socket.connectToServer(socket_name(home))
-    if not socket.waitForConnected(WAIT):
+    for _ in range(WAIT // 100):  # the first listens once it has been painted, a moment after it took the lock
+        socket.connectToServer(socket_name(home))
+        if socket.waitForConnected(WAIT):
+            break
+        QThread.msleep(100)
+    else:
         return False
     answered = socket.waitForReadyRead(WAIT) or socket.bytesAvailable() > 0
     socket.abort()

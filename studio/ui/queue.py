@@ -228,6 +228,7 @@ class JobStrip(QWidget):
     def _cancel(self) -> None:
         if self._job:
             self._desk.cancel(self._job)
+            self.refresh()  # it has been heard
 
     def _retry(self) -> None:
         if self._job:

@@ -34,7 +34,7 @@ class Theme:
 
 DARK = Theme(
     "dark", ground="#18191b", panel="#232427", field="#2f3136", field_hover="#3a3c42", line="#36383d", text="#eceded",
-    soft="#a2a5ab", accent="#6ea8fe", accent_text="#0b1220", accent_hover="#8bbaff", problem="#ff8f86", star="#f2b33d",
+    soft="#a5a8ae", accent="#6ea8fe", accent_text="#0b1220", accent_hover="#8bbaff", problem="#ff8f86", star="#f2b33d",
 )  # fmt: skip
 LIGHT = Theme(
     "light", ground="#eceef1", panel="#ffffff", field="#eef0f3", field_hover="#e1e4e9", line="#d5d8de", text="#1d1f23",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from PySide6.QtCore import QEvent, QModelIndex, QObject, QPoint, QRect, QSize, Qt, Signal
-from PySide6.QtGui import QFontMetrics, QFontMetricsF, QKeyEvent, QPainter, QTextCursor, QWheelEvent
+from PySide6.QtGui import QFontMetrics, QFontMetricsF, QKeyEvent, QPainter, QTextCursor, QTextOption, QWheelEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QApplication,
@@ -29,6 +29,9 @@ from studio.core.problems import Problem
 from studio.ui import theme
 from studio.ui.icons import icon
 from studio.ui.strings import as_button, as_tip, tr
+
+
+LONG_RUN = 5_000  # characters without a space between them
 
 
 class Label(QLabel):
@@ -250,6 +253,12 @@ def line_height(edit: QPlainTextEdit) -> int:
     return math.ceil(QFontMetricsF(edit.font()).lineSpacing())
 
 
+def wrap_for(edit: QPlainTextEdit, text: str) -> None:
+    """Choose how lines are broken: looking for words in a run that has none takes seconds."""
+    if any(len(run) > LONG_RUN for run in text.split()):
+        edit.setWordWrapMode(QTextOption.WrapMode.WrapAnywhere)
+
+
 class Growing(QPlainTextEdit):
     """A read-only text that is as high as its content, so that the page around it scrolls. Appending is cheap."""
 
@@ -268,6 +277,10 @@ class Growing(QPlainTextEdit):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.document().documentLayout().documentSizeChanged.connect(lambda *_: self._fit())
         self._fit()
+
+    def setPlainText(self, text: str) -> None:
+        wrap_for(self, text)
+        super().setPlainText(text)
 
     def append(self, text: str) -> None:
         """Add text at the end without moving anybody's selection."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import shiboken6
 from pytestqt.qtbot import QtBot
 
 from studio.app.session import Session
@@ -157,6 +158,8 @@ class Rig:
         return found
 
     def close(self) -> None:
+        if not shiboken6.isValid(self.window):
+            return  # closed by the test itself
         if self.desk.session is not None or not self.window._ending:
             self.window.end("cancel")
         self.window.deleteLater()

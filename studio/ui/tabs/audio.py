@@ -160,6 +160,7 @@ class AudioTab(MakeTab):
         self._streaming = ""  # the job whose pieces the player has
         self._loaded = ""  # the work the player has
         self._asked_to_play = False
+        self._round = 0  # of what is shown; what was read for an earlier one comes too late
         super().__init__(desk)
         self.sample_button = ToolButton(
             tr("Hear the voice"), "volume-2", role="", shortcut=keys_of("sample_voice"), clicked=self.sample_voice
@@ -239,6 +240,7 @@ class AudioTab(MakeTab):
         self.player.clear()
         self.wave.clear()
         self._streaming, self._loaded = job_id, ""
+        self._round += 1
         self._set_sentences([], "")
         self._stack.setCurrentWidget(self._page)
         session = self.desk.session
@@ -306,6 +308,8 @@ class AudioTab(MakeTab):
             return
         path = session.path(work)
         self.player.check()
+        self._round += 1
+        now = self._round
         heard = self.player.playing and work.job == self._streaming and not self._loaded
 
         def read() -> tuple[Sound, Peaks]:
@@ -313,7 +317,7 @@ class AudioTab(MakeTab):
             return sound, Peaks.of(sound)
 
         def done(found: tuple[Sound, Peaks]) -> None:
-            if self.work is None or self.work.id != work.id:
+            if now != self._round:
                 return
             sound, shape = found
             position = self.player.position
@@ -333,7 +337,7 @@ class AudioTab(MakeTab):
             self._refresh_transport()
 
         def failed(problem: Any) -> None:
-            if self.work is not None and self.work.id == work.id:
+            if now == self._round:
                 self.player.clear()
                 self.wave.clear()
                 self._set_sentences([], recipe.text)

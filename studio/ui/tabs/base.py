@@ -228,7 +228,7 @@ class MakeTab(QWidget):
         """Ask for a work; it runs now, or when what is before it has ended."""
         wrong = self.form.complaints()
         if wrong:
-            self.form.rows[wrong[0]].editor.target().setFocus()
+            self.form.go_to(wrong[0])
             return
         self.notice.hide()
         self.desk.submit(self.kind, self.taken(self.form.values()), self.submitted, self.refused)
@@ -555,7 +555,9 @@ class MakeTab(QWidget):
             self.notice.tell(tr("“{name}” holds no recipe of the studio.", name=path.name))
 
     def paste_in(self) -> None:
-        self.take_mime(QGuiApplication.clipboard().mimeData())
+        data = QGuiApplication.clipboard().mimeData()
+        if data is None or not self.take_mime(data):  # Qt gives None for an empty clipboard
+            self.notice.tell(tr("There is nothing to paste that can be used here."))
 
     def take_mime(self, data: QMimeData) -> bool:
         """Something was dropped or pasted. Returns whether it can be used."""
@@ -567,8 +569,14 @@ class MakeTab(QWidget):
             image = data.imageData()
             if isinstance(image, QImage) and self.take_image(image):
                 return True
-        if data.hasText() and data.text().strip():
-            self.take_text(data.text())
+        text = data.text() if data.hasText() else ""
+        limit = int(self.form.words.field.high or 0)
+        if text.strip() and limit and len(text) > limit:
+            sentence = tr("This text is longer than the {n} characters that fit.", n=f"{limit:,}")
+            self.notice.tell(sentence, bad=True)
+            return True
+        if text.strip():
+            self.take_text(text)
             return True
         return False
 

@@ -146,8 +146,9 @@ class ImageTab(MakeTab):
             self._leave_modes()
             self._live = True
             self._refresh_tools()
-        steps = round(job.total / job.count) if job.total else event.step
-        caption = tr("preview · step {n} of {all}", n=event.step, all=steps)
+        caption = tr("preview · step {n}", n=event.step)
+        if job.total:
+            caption = tr("preview · step {n} of {all}", n=event.step, all=round(job.total / job.count))
         if job.count > 1:
             caption = tr("picture {n} of {all}", n=event.index + 1, all=job.count) + f" · {caption}"
         self._stack.setCurrentWidget(self.canvas)
@@ -210,6 +211,8 @@ class ImageTab(MakeTab):
             if self.work is None or self.work.id != work.id or elsewhere:
                 return
             if image.isNull():
+                self.canvas.clear()  # what was shown before is another picture
+                self.canvas.describe(tr("No picture yet"))
                 self.notice.tell(tr("The picture “{name}” cannot be read.", name=shown(work.title)), bad=True)
                 return
             self.canvas.show_picture(image, key=work.id)

@@ -15,7 +15,7 @@ from studio.core.conversations import Turn as KeptTurn
 from studio.core.events import Cancelled, EndEvent, Event, Failed, Loading, Progress, Token
 from studio.core.jobs import Job
 from studio.core.problems import Problem
-from studio.core.recipes import PROMPT_LIMIT, Message, TextRecipe
+from studio.core.recipes import PROMPT_LIMIT, Message, Recipe, TextRecipe
 from studio.core.text import shown
 from studio.core.works import Work
 from studio.ui.answers import Answer, Page, Turn
@@ -76,6 +76,7 @@ class TextTab(MakeTab):
         self._views: dict[str, tuple[Turn, int]] = {}  # job -> where its texts go, and from which answer on
         self._exchanges: list[Exchange] = []
         self._conversation: Conversation | None = None
+        self._opening = ""  # id of the conversation that is being read
         self._chat = desk.state.drafts.get(MODE) == "chat"
         super().__init__(desk)
         self._build_modes()
@@ -242,6 +243,14 @@ class TextTab(MakeTab):
         else:
             super().take_text(text)
 
+    def take_recipe(self, recipe: Recipe, part: str = "all") -> None:
+        """Fill the form from a recipe, in the mode it was made in."""
+        if isinstance(recipe, TextRecipe) and part in ("all", "prompt"):
+            self._set_mode(recipe.mode == "chat")
+            if self._chat:
+                self._take_message(recipe.prompt)
+        super().take_recipe(recipe, part)
+
     def tell_problem(self, problem: Problem) -> None:
         (self.chat_notice if self._chat else self.notice).problem(problem)
 
@@ -283,11 +292,13 @@ class TextTab(MakeTab):
             return
         turn = self._one_turn(recipe.prompt)
         for at in range(recipe.n):
-            turn.answer(at)
+            self._answer(turn, at)
         self._views[job_id] = (turn, 0)
         self._catch_up(job_id)
 
     def _one_turn(self, prompt: str) -> Turn:
+        # a job whose texts were shown here may still be at work: it has no place any more
+        self._views = {job: view for job, view in self._views.items() if view[0] not in self.page.turns}
         self.page.clear()
         turn = Turn(prompt, chat=False)
         turn.again.clicked.connect(self.regenerate)
@@ -305,6 +316,9 @@ class TextTab(MakeTab):
         for at, text in job.texts.items():
             self._answer(turn, first + at).put(text)
         if job.state.ended:
+            turn.shrink(first + len(job.texts))
+            if job.problem is not None:
+                turn.say(f"{job.problem.sentence} {job.problem.hint}".strip(), bad=True)
             session = self.desk.session
             if session is not None:
                 self.desk.tasks.read(
@@ -347,10 +361,10 @@ class TextTab(MakeTab):
             turn.shrink(first + len(self.desk.track.jobs[event.job].texts))
             self._ready(turn)
         else:
-            if isinstance(event, Cancelled) and not event.works:
+            if isinstance(event, Cancelled):
                 turn, first = self._views[event.job]
                 turn.shrink(first + len(self.desk.track.jobs[event.job].texts))
-                turn.say(tr("cancelled"))
+                turn.say(tr("cancelled") if not event.works else "")
             self._put_works(event.job, list(event.works))
 
     def tell_failure(self, event: Failed) -> None:
@@ -370,6 +384,8 @@ class TextTab(MakeTab):
             return [(w, session.path(w).read_text(encoding="utf-8", errors="replace")) for w in works]
 
         def done(found: list[tuple[Work, str]]) -> None:
+            if self._views.get(job_id) != (turn, first):
+                return  # something else is shown by now
             for work, text in found:
                 self._answer(turn, first + work.index).put(text, work)
             if works:
@@ -389,9 +405,10 @@ class TextTab(MakeTab):
     def regenerate(self) -> None:
         """Write it once more: another answer of a conversation, or the completion with another seed."""
         if not self._chat:
-            if self.work is not None:
-                self.desk.again(self.work)
-            else:
+            shown = [a.work for turn in self.page.turns for a in turn.answers if a.work is not None]
+            if shown:
+                self.desk.again(shown[0])
+            else:  # it failed or was cancelled before anything was kept
                 super().make()
         elif self._exchanges and not self.desk.track.unfinished(self.kind):
             self._ask(self._exchanges[-1], self._messages(self._exchanges[:-1]))
@@ -480,7 +497,7 @@ class TextTab(MakeTab):
             return
         wrong = self.form.complaints()
         if wrong:
-            self.form.rows[wrong[0]].editor.target().setFocus()
+            self.form.go_to(wrong[0])
             return
         self.chat_notice.hide()
         before = self._messages(self._exchanges)
@@ -532,9 +549,10 @@ class TextTab(MakeTab):
         def done(found: tuple[Job, Conversation]) -> None:
             job, whole = found
             self.desk.track.put(job)
-            if self._conversation is not None and self._conversation.id == whole.id:
-                self._conversation = whole
             exchange.jobs.append(job.id)
+            if exchange not in self._exchanges:
+                return  # another conversation is open by now; this one is on the disk
+            self._conversation = whole
             self._views[job.id] = (turn, first)
             self.desk.state.conversation = whole.id
             self.desk.keeper.touch()
@@ -543,13 +561,18 @@ class TextTab(MakeTab):
             self._catch_up(job.id)
 
         def failed(problem: Problem) -> None:
-            turn.say("")
-            if not exchange.jobs:  # never asked: the words go back to where they were written
-                self.chat_page.remove(turn)
-                if exchange in self._exchanges:
+            if exchange in self._exchanges:
+                turn.say("")
+                if not exchange.jobs:  # never asked: the words go back to where they were written
+                    self.chat_page.remove(turn)
                     self._exchanges.remove(exchange)
-                self._take_message(prompt)
-            if not problem.field or not self.form.show_problem(problem):
+                    self._take_message(f"{prompt}\n{self.composer.toPlainText()}".rstrip("\n"))
+                if self._exchanges:
+                    self._ready(self._exchanges[-1].view)
+                else:
+                    self._chat_stack.setCurrentWidget(self.chat_empty)
+            row = self.form.rows.get(problem.field)
+            if row is None or row.isHidden() or not self.form.show_problem(problem):
                 self.chat_notice.problem(problem)
 
         self.desk.tasks.write(self, ask, done, failed)
@@ -584,7 +607,7 @@ class TextTab(MakeTab):
         """An empty page; the conversation is kept with its first message."""
         self._set_mode(True)
         self._clear_chat()
-        self._conversation = None
+        self._conversation, self._opening = None, ""
         self.desk.state.conversation = ""
         self.desk.keeper.touch()
         self.conversations.show_as("")
@@ -605,8 +628,12 @@ class TextTab(MakeTab):
     def open_conversation(self, conversation_id: str) -> None:
         """Show a kept conversation."""
         session = self.desk.session
-        if session is None or (self._conversation is not None and self._conversation.id == conversation_id):
+        if session is None or conversation_id == self._opening:
             return
+        if self._conversation is not None and self._conversation.id == conversation_id:
+            self._opening = ""
+            return
+        self._opening = conversation_id
 
         def read() -> tuple[Conversation, list[list[tuple[str, Work, str]]]]:
             found = session.conversation(conversation_id)
@@ -618,6 +645,9 @@ class TextTab(MakeTab):
 
         def done(found: tuple[Conversation, list[list[tuple[str, Work, str]]]]) -> None:
             conversation, turns = found
+            if self._opening != conversation.id:
+                return  # another one was asked for meanwhile
+            self._opening = ""
             self._clear_chat()
             self._conversation = conversation
             self.desk.state.conversation = conversation.id
@@ -629,21 +659,22 @@ class TextTab(MakeTab):
                     self._answer(exchange.view, at).put(text, work)
                 if not answers:
                     exchange.view.say(tr("There is no answer."))
-                for job_id in kept.jobs:  # still waiting or at work
+                read_already = {job_id for job_id, _, _ in answers}
+                for job_id in kept.jobs:  # still waiting or at work, or ended since this was read
                     job = self.desk.track.jobs.get(job_id)
-                    if job is not None and not job.state.ended:
+                    if job is not None and (not job.state.ended or (job.texts and job_id not in read_already)):
                         self._views[job_id] = (exchange.view, len(exchange.view.answers))
                         self._catch_up(job_id)
             if self._exchanges:
                 self._chat_stack.setCurrentWidget(self.chat_page)
                 self._ready(self._exchanges[-1].view)
             self._mark_chosen()
-            if conversation.system:
-                self.form.put_some({"system": conversation.system})
+            self.form.put_some({"system": conversation.system})
             self.conversations.show_as(conversation.id)
             self.chat_page.to_end()
 
         def failed(_: Problem) -> None:
+            self._opening = ""
             self.desk.state.conversation = ""
 
         self.desk.tasks.read(self, read, done, failed)

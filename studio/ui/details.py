@@ -31,7 +31,8 @@ def lines(work: Work, desk: Desk) -> list[tuple[str, str]]:
             continue
         if value is None or (value == field.default and field.group == "advanced") or value in ("", ()):
             continue
-        found.append((tr(field.title), said(value, tr(field.unit))))
+        text = tr(value.replace("_", " ")) if field.type == "choice" else said(value, tr(field.unit))
+        found.append((tr(field.title), text))
     if "width" in work.meta:
         found.append((tr("Size"), f"{work.meta['width']} × {work.meta['height']} px"))
     if work.kind == "speech":
@@ -132,6 +133,7 @@ class DetailsPanel(QWidget):
                 gone.deleteLater()
         for part in (self.star_button, self.copy_button, self.folder_button, self.reuse_button, self.vary_button):
             part.setEnabled(work is not None)
+        self._grid_holder.setToolTip("")
         self.star_button.setChecked(bool(work and work.starred))
         self.star_button.set_icon(*(("star-filled", "star") if work and work.starred else ("star", "text")))
         if work is None:

@@ -347,6 +347,7 @@ class WorkView(QListView):
         if tiles:
             self.setViewMode(QListView.ViewMode.IconMode)
             self.setMovement(QListView.Movement.Static)
+            self.setDragEnabled(True)  # which the line above took away
             self.setSpacing(0)
         # batches, so that a thousand works do not hold up the window while they are laid out
         self.setLayoutMode(QListView.LayoutMode.Batched)

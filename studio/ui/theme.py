@@ -164,7 +164,7 @@ def sheet(t: Theme) -> str:
     QToolButton[role="flat"]:checked {{ background: {t.field_hover}; }}
     QToolButton[role="flat"]:focus {{ border: 1px solid {t.accent}; }}
     QToolButton[role="reset"] {{
-        background: transparent; color: {t.accent}; padding: 0; min-width: 16px; min-height: 24px; font-size: {LARGE}px;
+        background: transparent; color: {t.accent}; padding: 0; min-width: 16px; min-height: 26px; font-size: {LARGE}px;
     }}
     QToolButton[role="segment"] {{ background: transparent; color: {t.soft}; padding: 5px 12px; }}
     QToolButton[role="segment"]:hover {{ color: {t.text}; }}

@@ -187,7 +187,8 @@ class Track(QObject):
         job = self.jobs.get(event.job)
         if job is None:
             if isinstance(event, Queued):
-                self.jobs[event.job] = Tracked(event.job, "", "", clock=self._clock)  # `put` brings the rest in a moment
+                # `put` brings the rest in a moment
+                self.jobs[event.job] = Tracked(event.job, "", "", clock=self._clock)
             return
         if isinstance(event, (Finished, Failed, Cancelled)):
             job.state = {Finished: JobState.FINISHED, Failed: JobState.FAILED}.get(type(event), JobState.CANCELLED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 from PySide6.QtCore import QEvent, QModelIndex, QObject, QPoint, QRect, QSize, Qt, Signal
 from PySide6.QtGui import QFontMetrics, QFontMetricsF, QKeyEvent, QPainter, QTextCursor, QTextOption, QWheelEvent
 from PySide6.QtWidgets import (
+    QAbstractButton,
     QAbstractItemView,
     QApplication,
+    QButtonGroup,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -29,7 +32,6 @@ from studio.core.problems import Problem
 from studio.ui import theme
 from studio.ui.icons import icon
 from studio.ui.strings import as_button, as_tip, tr
-
 
 LONG_RUN = 5_000  # characters without a space between them
 
@@ -157,6 +159,29 @@ class Button(_Iconed, QPushButton):
     def say(self, text: str) -> None:
         self.setText(as_button(text))
         self.setAccessibleName(text)
+
+
+def one_stop(group: QButtonGroup) -> None:
+    """Make Tab stop at the button that is down, and at no other of the group; arrows go between them."""
+
+    def put(button: QAbstractButton, down: bool) -> None:
+        button.setFocusPolicy(Qt.FocusPolicy.StrongFocus if down else Qt.FocusPolicy.ClickFocus)
+
+    for button in group.buttons():
+        put(button, button.isChecked())
+    group.buttonToggled.connect(put)
+
+
+def tab_first(page: QWidget, *first: QWidget) -> None:
+    """Let Tab come to some widgets of a page before the others, which keep their order."""
+    others: list[QWidget] = []
+    at = page.nextInFocusChain()
+    while at is not None and at is not page:
+        if page.isAncestorOf(at) and at not in first and at.focusPolicy() & Qt.FocusPolicy.TabFocus:
+            others.append(at)
+        at = at.nextInFocusChain()
+    for one, next_one in itertools.pairwise((*first, *others)):
+        QWidget.setTabOrder(one, next_one)
 
 
 def line() -> QFrame:
@@ -331,7 +356,8 @@ class Notice(QFrame):
         self.more.toggled.connect(self.detail.setVisible)
         self.act = Button("")
         self.close_button = ToolButton(tr("Close this message"), "x", clicked=self.put_away)
-        self.close_button.setHidden(not closable)
+        if not closable:
+            self.close_button.hide()
         self._does: Callable[[], Any] | None = None
         self.act.clicked.connect(self._acted)
         words = QVBoxLayout()

@@ -33,7 +33,7 @@ from studio.ui.queue import JobStrip, QueuePanel
 from studio.ui.strings import tr
 from studio.ui.tabs import TABS, TabEntry
 from studio.ui.tabs.base import MakeTab, open_folder
-from studio.ui.widgets import Button, Notice, ToolButton, line, row
+from studio.ui.widgets import Button, Notice, ToolButton, line, one_stop, row
 
 TOLD_FOR = 8000  # ms a message stays that needs no answer
 
@@ -100,6 +100,7 @@ class Window(QMainWindow):
             group.addButton(button)
             self._tab_buttons[entry.kind] = button
             across.addWidget(button)
+        one_stop(group)
         self.search = Button(
             f"{tr('Search works and commands')}      Ctrl K", role="search", icon_name="search", tip="Ctrl+K"
         )
@@ -135,7 +136,8 @@ class Window(QMainWindow):
         self.pages.setObjectName("pages")
         self.queue = QueuePanel(desk)
         self.queue.pause.connect(self.pause_queue)
-        self.queue.setVisible(desk.state.is_open("queue"))
+        if not desk.state.is_open("queue"):
+            self.queue.hide()
         self.middle = QSplitter(Qt.Orientation.Vertical)
         self.middle.setObjectName("middle")
         self.middle.addWidget(self.pages)
@@ -434,6 +436,7 @@ class Window(QMainWindow):
             asked = dialogs.ClosingDialog(self, len(running), len(waiting))
             asked.exec()
             answer = asked.answer
+            asked.deleteLater()
             if not answer:
                 event.ignore()
                 return

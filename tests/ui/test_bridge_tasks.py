@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,11 @@ def test_results_come_on_the_main_thread_and_problems_too(tasks: Tasks, qtbot: Q
     tasks.read(owner, threading.current_thread, lambda thread: keep(thread is threading.main_thread()))
     qtbot.waitUntil(lambda: len(told) == 1)
     assert told[0] == (threading.main_thread(), False)
-    for work in (fail(BadRecipe("No.", field="seed")), fail(PermissionError(13, "Permission denied")), fail(KeyError())):
+    for work in (
+        fail(BadRecipe("No.", field="seed")),
+        fail(PermissionError(13, "Permission denied")),
+        fail(KeyError()),
+    ):
         tasks.write(owner, work, lambda _: keep("done"), keep)
     qtbot.waitUntil(lambda: len(told) == 4)
     ours, disk, strange = [what for _, what in told[1:]]
@@ -168,10 +173,17 @@ def test_a_result_for_someone_who_is_gone_is_dropped(tasks: Tasks, qtbot: QtBot)
 
 
 def test_writes_keep_their_order_and_reads_do_not_wait_for_them(tasks: Tasks, qtbot: QtBot) -> None:
-    owner, go_on, written, told = QObject(), threading.Event(), [], []
+    owner, go_on = QObject(), threading.Event()
+    written: list[int] = []
+    told: list[int] = []
     tasks.write(owner, go_on.wait)
     for number in range(200):
-        tasks.write(owner, lambda n=number: written.append(n), lambda _, n=number: told.append(n))
+
+        def write(n: int = number) -> int:
+            written.append(n)
+            return n
+
+        tasks.write(owner, write, told.append)
     read: list[int] = []
     tasks.read(owner, lambda: 7, read.append)
     qtbot.waitUntil(lambda: read == [7])
@@ -182,7 +194,9 @@ def test_writes_keep_their_order_and_reads_do_not_wait_for_them(tasks: Tasks, qt
 
 
 def test_the_loop_goes_on_turning_while_something_is_written(tasks: Tasks, qtbot: QtBot) -> None:
-    owner, done, turns = QObject(), [], []
+    owner = QObject()
+    done: list[None] = []
+    turns: list[int] = []
     timer = QTimer(owner, interval=10)
     timer.timeout.connect(lambda: turns.append(1))
     timer.start()
@@ -192,9 +206,10 @@ def test_the_loop_goes_on_turning_while_something_is_written(tasks: Tasks, qtbot
 
 
 def test_closing_finishes_the_writes_and_drops_what_else_waits(tasks: Tasks, qtbot: QtBot) -> None:
-    owner, made = QObject(), []
+    owner = QObject()
+    made: list[int] = []
     for number in range(20):
-        tasks.write(owner, lambda n=number: made.append(n))
+        tasks.write(owner, partial(made.append, number))
     tasks.close()
     assert made == list(range(20))
     tasks.write(owner, lambda: made.append(99))

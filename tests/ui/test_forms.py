@@ -41,7 +41,9 @@ def choose(rig: Any, tab: Any, name: str) -> None:
 
 def spread(field: Field) -> list[float]:
     low, high = float(field.low or 0), float(min(field.high or 1, 2**31 - 1))
-    values = [low + (high - low) * i / 97 for i in range(98)] + [low + (high - low + 1) ** (i / 97) - 1 for i in range(98)]
+    values = [low + (high - low) * i / 97 for i in range(98)] + [
+        low + (high - low + 1) ** (i / 97) - 1 for i in range(98)
+    ]
     if field.type == "int":
         return sorted({float(round(v)) for v in values if low <= v <= high} | {low, high})
     return sorted({round(v, 2) for v in values if low <= v <= high} | {low, high})
@@ -256,7 +258,8 @@ def test_shapes_are_multiples_of_what_the_model_wants(rig: Any) -> None:
     menu = tab.form.findChild(QWidget, "shape").menu()
     entries = {a.text(): a for a in menu.actions() if a.text()}
     for title, ratio in (
-        ("Square", 1.0), ("Portrait 3:4", 3 / 4), ("Landscape 4:3", 4 / 3), ("Wide 16:9", 16 / 9), ("Tall 9:16", 9 / 16),
+        ("Square", 1.0), ("Portrait 3:4", 3 / 4), ("Landscape 4:3", 4 / 3), ("Wide 16:9", 16 / 9),
+        ("Tall 9:16", 9 / 16),
     ):  # fmt: skip
         entries[title].trigger()
         width, height = rows["width"].value(), rows["height"].value()
@@ -294,7 +297,7 @@ def test_problems_stand_beside_their_field(rig: Any) -> None:
     # 3. told by the engine
     rig.make("image", "field")
     rig.until(lambda: rows["seed"].problem.isVisible())
-    assert "The seed is unlucky. Take another." == rows["seed"].problem.text()
+    assert rows["seed"].problem.text() == "The seed is unlucky. Take another."
     # 4. in a fold that is closed
     text = rig.tab("text")
     fold = text.form._folds["advanced"]

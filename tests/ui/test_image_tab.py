@@ -41,7 +41,12 @@ def test_previews_come_with_a_caption_and_the_picture_takes_their_place(rig: Any
     assert not tab.tools.isVisible()
     captions: list[str] = []
     real = tab.canvas.show_preview
-    tab.canvas.show_preview = lambda image, caption="": (captions.append(caption), real(image, caption))
+
+    def show_preview(image: QImage, caption: str = "") -> None:
+        captions.append(caption)
+        real(image, caption)
+
+    tab.canvas.show_preview = show_preview
     rig.make("image", "slow apple", steps=8, width=64, height=48)
     rig.until(lambda: shows(tab) == "PREVIEW")
     assert tab._stack.currentWidget() is tab.canvas

@@ -54,7 +54,7 @@ def front(rig: Rig) -> None:
 
 
 def press(widget: QWidget, keys: str) -> None:
-    combination = QKeySequence(keys)[0]
+    combination: Any = QKeySequence(keys)[0]  # type: ignore[index]  # the stubs do not know it
     QTest.keyClick(widget, combination.key(), combination.keyboardModifiers())
 
 
@@ -112,9 +112,7 @@ def test_no_shortcut_means_two_things_in_one_tab() -> None:
 
 
 @pytest.mark.parametrize("where", ["prompt", "search", "number", "composer"])
-def test_every_shortcut_works_while_something_is_typed(
-    shell: Rig, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
+def test_every_shortcut_works_while_something_is_typed(shell: Rig, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     done: list[str] = []
     for kind in ("text", "image", "speech"):
         tab = shell.tab(kind)
@@ -124,9 +122,9 @@ def test_every_shortcut_works_while_something_is_typed(
             continue
         row = {"text": "temperature", "image": "steps", "speech": "speed"}[kind]
         target = {
-            "prompt": lambda t=tab: t.form.words.editor.target(), "search": lambda t=tab: t.history.search,
-            "number": lambda t=tab, r=row: t.form.rows[r].editor.target(), "composer": lambda t=tab: t.composer,
-        }[where]()  # fmt: skip
+            "prompt": tab.form.words.editor.target(), "search": tab.history.search,
+            "number": tab.form.rows[row].editor.target(), "composer": getattr(tab, "composer", None),
+        }[where]  # fmt: skip
         target.setFocus()
         with monkeypatch.context() as patched:
             patched.setattr(shell.window, "do", done.append)
@@ -184,7 +182,7 @@ def test_the_tooltip_of_a_button_shows_the_shortcut_of_its_action(shell: Rig) ->
         for name, action in (("star", "star_work"), ("folder", "reveal_work"), ("reuse", "reuse_work"),
                              ("vary", "vary_work")):  # fmt: skip
             pairs.append((getattr(tab.details, f"{name}_button"), action))
-    pairs.append((window.tabs["text"].conversations.new, "new_conversation"))
+    pairs.append((shell.tab("text").conversations.new, "new_conversation"))
     for button, action in pairs:
         keys = keys_of(action)
         assert keys in button.toolTip(), f"{button.objectName()}: {button.toolTip()}"
@@ -271,13 +269,13 @@ def test_the_palette_finds_works_by_their_words(shell: Rig) -> None:
     assert "<b>lonely</b>" in palette.list.item(row).text()
     palette.list.setCurrentRow(row)
     QTest.keyClick(palette.line, Qt.Key.Key_Return)
-    assert shell.window.tab.kind == "image" and shell.window.tab.work.id == work.id
+    assert shell.window.tab.kind == "image" and shell.tab("image").work.id == work.id
 
 
 @pytest.mark.parametrize(
     ("words", "better", "worse"),
-    [("queue", "Show or hide the queue", "Quit"), ("set", "Settings …", "Reset"), ("hid q", "Show or hide the queue", "x"),
-     ("tgl", "Toggle", "Generate"), ("TEXT", "Text", "Context")],
+    [("queue", "Show or hide the queue", "Quit"), ("set", "Settings …", "Reset"),
+     ("hid q", "Show or hide the queue", "x"), ("tgl", "Toggle", "Generate"), ("TEXT", "Text", "Context")],
 )  # fmt: skip
 def test_what_begins_with_the_letters_comes_before_what_has_them(words: str, better: str, worse: str) -> None:
     assert score(words, better) > score(words, worse)
@@ -328,6 +326,11 @@ def kept(rig: Rig) -> dict[str, Any]:
     return found
 
 
+def theme_of(rig: Rig) -> str:
+    assert rig.desk.settings is not None
+    return rig.desk.settings.theme
+
+
 def test_every_setting_has_a_row_and_a_change_is_on_the_disk_at_once(rig: Rig) -> None:
     front(rig)
     press(rig.window, "Ctrl+,")
@@ -360,9 +363,7 @@ def test_every_setting_has_a_row_and_a_change_is_on_the_disk_at_once(rig: Rig) -
     assert rig.desk.settings != Settings()
 
 
-def test_a_setting_that_is_refused_says_so_beside_its_field(
-    shell: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_setting_that_is_refused_says_so_beside_its_field(shell: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     shell.window.settings()
     dialog = dialog_of(shell, "settings_dialog")
     row = dialog.rows["threads"]
@@ -402,9 +403,9 @@ def test_the_theme_is_switched_drawn_and_remembered(shell: Rig) -> None:
     light = drawn()
     assert light[0].name() == theme.LIGHT.panel and light[1].name() == theme.LIGHT.panel
     assert light[2] != dark[2]
-    shell.until(lambda: kept(shell)["theme"] == "light" and shell.desk.settings.theme == "light")
+    shell.until(lambda: kept(shell)["theme"] == "light" and theme_of(shell) == "light")
     window.theme_button.click()
-    shell.until(lambda: kept(shell)["theme"] == "dark" and shell.desk.settings.theme == "dark")
+    shell.until(lambda: kept(shell)["theme"] == "dark" and theme_of(shell) == "dark")
     assert drawn() == dark
 
 
@@ -419,7 +420,7 @@ def test_only_the_theme_system_follows_the_system(shell: Rig, monkeypatch: pytes
     shell.window.follow_system()
     assert theme.current() is theme.DARK
     shell.session.change_settings(theme="dark")
-    shell.until(lambda: shell.desk.settings.theme == "dark")
+    shell.until(lambda: theme_of(shell) == "dark")
 
 
 @pytest.mark.parametrize("name", theme.THEMES)

@@ -14,6 +14,7 @@ from pytestqt.qtbot import QtBot
 from studio.core.paths import Paths
 from studio.ui import state
 from studio.ui.desk import Desk
+from studio.ui.export import ExportDialog
 from studio.ui.window import Window
 from tests.ui.rig import Rig
 
@@ -181,8 +182,8 @@ def test_strange_values_never_stop_the_window(open_window: Callable[..., Rig], p
                     width=None, height=None)  # fmt: skip
     tab.show_work(work)
     tab.save_as()
-    dialog = rig.window.findChild(object, "export_dialog")
-    assert dialog is not None and 1 <= dialog.quality.value() <= 100
+    dialog = rig.window.findChild(ExportDialog, "export_dialog")
+    assert isinstance(dialog, ExportDialog) and 1 <= dialog.quality.value() <= 100
     dialog.reject()
     assert rig.problems == []
     rig.close()

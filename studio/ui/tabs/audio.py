@@ -169,6 +169,7 @@ class AudioTab(MakeTab):
         beside = self.form.rows["voice"].editor.layout()
         assert beside is not None
         beside.addWidget(self.sample_button)
+        QWidget.setTabOrder(self.form.rows["voice"].editor.target(), self.sample_button)
 
     def build_centre(self) -> QWidget:
         self.player = Player(self)

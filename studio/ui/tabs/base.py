@@ -57,7 +57,8 @@ class EmptyState(QWidget):
         inside.addWidget(self.title)
         inside.addWidget(self.hint)
         inside.addSpacing(8)
-        for chip in self.chips:
+        for at, chip in enumerate(self.chips):
+            chip.setObjectName(f"example_{at}")
             chip.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
             chip.clicked.connect(lambda _=False, c=chip: self.chosen.emit(c.accessibleName()))
             inside.addWidget(chip, 0, Qt.AlignmentFlag.AlignHCenter)

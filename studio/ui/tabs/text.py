@@ -25,7 +25,7 @@ from studio.ui.fields import PlainEdit
 from studio.ui.prompts import filled, templates
 from studio.ui.strings import tr
 from studio.ui.tabs.base import EmptyState, MakeTab
-from studio.ui.widgets import Button, Notice, ToolButton, row, then
+from studio.ui.widgets import Button, Notice, ToolButton, one_stop, row, tab_first, then
 
 CHAT_ONLY = ("system", "template")
 MODE = "text.mode"  # in the remembered drafts
@@ -80,6 +80,8 @@ class TextTab(MakeTab):
         self._chat = desk.state.drafts.get(MODE) == "chat"
         super().__init__(desk)
         self._build_modes()
+        # made last, but they stand first
+        tab_first(self, self.complete_button, self.chat_button, self.templates_button)
         self._set_mode(self._chat, remember=False)
         desk.opened.connect(self._reopen)
         if desk.session is not None:
@@ -101,6 +103,7 @@ class TextTab(MakeTab):
         for button, chat in ((self.complete_button, False), (self.chat_button, True)):
             group.addButton(button)
             button.clicked.connect(lambda _=False, c=chat: self._set_mode(c))
+        one_stop(group)
         self.templates_button = ToolButton(
             tr("Layouts that base models understand"), "layout-template", text=tr("Templates"), role=""
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
@@ -105,7 +106,7 @@ def _refused(display: str) -> str:
 def main(home: Path) -> int:
     """Open the window of a data folder. Returns the exit code."""
     try:
-        import PySide6.QtWidgets
+        importlib.import_module("PySide6.QtWidgets")
     except ModuleNotFoundError:
         print(
             "The window's library, PySide6, is not installed; “python3 run.py” completes the set-up.", file=sys.stderr

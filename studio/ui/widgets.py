@@ -161,6 +161,23 @@ class Button(_Iconed, QPushButton):
         self.setAccessibleName(text)
 
 
+class WordsIfRoomy(QObject):
+    """Lets buttons show a word beside their icon while a page is at least so wide; below that the icon alone."""
+
+    def __init__(self, page: QWidget, width: int, *buttons: QToolButton) -> None:
+        super().__init__(page)
+        self._width, self._buttons = width, buttons
+        page.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Resize and isinstance(watched, QWidget):
+            kinds = Qt.ToolButtonStyle
+            roomy = watched.width() >= self._width
+            for button in self._buttons:
+                button.setToolButtonStyle(kinds.ToolButtonTextBesideIcon if roomy else kinds.ToolButtonIconOnly)
+        return False
+
+
 def one_stop(group: QButtonGroup) -> None:
     """Make Tab stop at the button that is down, and at no other of the group; arrows go between them."""
 

@@ -324,6 +324,16 @@ def test_nothing_is_cut_off_at_the_smallest_size(rig: Any) -> None:
     for mode in modes(rig):
         QApplication.processEvents()
         assert not outside(rig), (mode, outside(rig))
+        squeezed = {
+            f"{path(w)} “{w.text()}”: {w.width()} px of {w.sizeHint().width()}"
+            for w in seen(rig.window)
+            if isinstance(w, QAbstractButton) and w.text() not in ("", "•") and w.width() < w.sizeHint().width()
+        }
+        assert not squeezed, (mode, squeezed)
+        for edit in rig.window.findChildren(QPlainTextEdit):
+            if edit.isVisible() and edit.placeholderText():
+                room = edit.viewport().width() * max(1, (edit.viewport().height() - 8) // edit.fontMetrics().height())
+                assert edit.fontMetrics().horizontalAdvance(edit.placeholderText()) < room, path(edit)
         tab = rig.window.tab
         go = tab.send_button if mode == "chat" else tab.go
         assert go.isVisible() and rig.window.rect().contains(go.mapTo(rig.window, go.rect().bottomRight()))

@@ -25,7 +25,7 @@ from studio.ui.sound import Peaks, Player, Sound, peaks, read_wav
 from studio.ui.strings import as_tip, duration, tr
 from studio.ui.tabs.base import EmptyState, MakeTab
 from studio.ui.waveform import Waveform
-from studio.ui.widgets import Label, ToolButton, row, then
+from studio.ui.widgets import Label, ToolButton, WordsIfRoomy, row, then
 
 PER_SECOND = 50  # buckets of a piece, while it is being made
 
@@ -232,6 +232,7 @@ class AudioTab(MakeTab):
         self._stack.addWidget(self.empty)
         self._stack.addWidget(page)
         self._page = page
+        WordsIfRoomy(page, 600, self.copy_button, self.save_button)
         self._refresh_transport()
         return centre
 

@@ -20,9 +20,10 @@ from studio.ui.canvas import Canvas
 from studio.ui.history import drag_out
 from studio.ui.strings import tr
 from studio.ui.tabs.base import EmptyState, MakeTab
-from studio.ui.widgets import ToolButton, row
+from studio.ui.widgets import ToolButton, WordsIfRoomy, row
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+ROOMY = 600  # px from which on the buttons under the picture have words beside their icons
 LARGEST = 256  # megabytes a picture may take in memory
 
 
@@ -110,6 +111,7 @@ class ImageTab(MakeTab):
         around.setSpacing(4)
         around.addWidget(self._stack_holder, 1)
         around.addWidget(self.tools, 0, Qt.AlignmentFlag.AlignHCenter)
+        WordsIfRoomy(centre, ROOMY, self.compare_button, self.grid_button, self.copy_button, self.save_button)
         self._refresh_tools()
         return centre
 

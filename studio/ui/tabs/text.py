@@ -23,7 +23,7 @@ from studio.ui.conversations import ConversationsPanel
 from studio.ui.desk import Desk
 from studio.ui.fields import PlainEdit
 from studio.ui.prompts import filled, templates
-from studio.ui.strings import tr
+from studio.ui.strings import as_tip, tr
 from studio.ui.tabs.base import EmptyState, MakeTab
 from studio.ui.widgets import Button, Notice, ToolButton, one_stop, row, tab_first, then
 
@@ -90,12 +90,8 @@ class TextTab(MakeTab):
     # -- what it is made of -------------------------------------------------------------------------------------------
 
     def _build_modes(self) -> None:
-        self.complete_button = ToolButton(
-            tr("Continue a text"), "file-text", text=tr("Complete"), role="segment", checkable=True
-        )
-        self.chat_button = ToolButton(
-            tr("Talk with the model"), "message-square-text", text=tr("Chat"), role="segment", checkable=True
-        )
+        self.complete_button = ToolButton(tr("Continue a text"), text=tr("Complete"), role="segment", checkable=True)
+        self.chat_button = ToolButton(tr("Talk with the model"), text=tr("Chat"), role="segment", checkable=True)
         self.complete_button.setObjectName("mode_complete")
         self.chat_button.setObjectName("mode_chat")
         group = QButtonGroup(self)
@@ -153,7 +149,8 @@ class TextTab(MakeTab):
         self.composer = Composer(tr("Your message"), limit=PROMPT_LIMIT)
         self.composer.setObjectName("composer")
         self.composer.set_lines(1, 8)
-        self.composer.setPlaceholderText(tr("Your message; Enter sends it, Shift+Enter begins a new line"))
+        self.composer.setPlaceholderText(tr("Your message; Enter sends it"))
+        self.composer.setToolTip(as_tip(tr("Enter sends the message, Shift+Enter begins a new line")))
         self.composer.setPlainText(self.desk.state.drafts.get(DRAFT, ""))
         self.composer.textChanged.connect(self._drafted)
         self.composer.send.connect(self.make)

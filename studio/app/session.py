@@ -99,6 +99,7 @@ class Session:
             grace_seconds=self.settings.grace_seconds,
             make_link=make_link,
         )
+        self.interrupted: tuple[str, ...] = ()  # jobs that an earlier session left at work and this one marked
         self._recover()
         if resume:
             self.resume_waiting()
@@ -705,8 +706,10 @@ class Session:
         commit = self._files.pending(job.id)
         if commit is None:
             problem = Interrupted(
-                "The studio was ended while this was being made.", "Run it again: “studio jobs --retry ID”."
+                "The studio was ended while this was being made.",
+                "Run it again; on the command line: “studio jobs --retry ID”.",
             ).problem
+            self.interrupted += (job.id,)
             self._jobs.end(job.id, JobState.FAILED, problem=problem)
             self._files.clear(job.id)
             return

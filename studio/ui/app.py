@@ -190,7 +190,7 @@ def _after_paint(paths: Paths, desk: Any, window: Window, instance: Any) -> None
 
         return Session(paths)
 
-    desk.tasks.read(window, open_library, desk.open, window.tell_problem)
+    desk.tasks.read(window, open_library, desk.open, desk.not_opened)
 
 
 class Log:

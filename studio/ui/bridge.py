@@ -70,12 +70,6 @@ class Bridge(QObject):
             self.happened.emit(event)
 
 
-def joined(changes: list[Change]) -> Change:
-    """One change that says all that several said."""
-    names = Change.__struct_fields__
-    return Change(**{name: tuple(dict.fromkeys(i for c in changes for i in getattr(c, name))) for name in names})
-
-
 def thinned(events: list[Any]) -> list[Any]:
     """The same story in fewer events: later progress and previews replace earlier ones, tokens are joined."""
     kept: list[Any] = []

@@ -17,6 +17,7 @@ from studio.core.recipes import MODEL_FIELD
 from studio.core.works import Change, Work
 from studio.ui.bridge import Bridge
 from studio.ui.state import Keeper, WindowState
+from studio.ui.strings import one_or_many, tr
 from studio.ui.tasks import Tasks, as_problem
 from studio.ui.track import Track
 
@@ -29,7 +30,7 @@ class Desk(QObject):
     """The shared middle of the window.
 
     Signals:
-        opened: the session is there.
+        opened: the session is there. refused: it cannot be opened, see `closed_because`.
         happened(Event), change(Change): as the session tells them, on the main thread.
         models_changed: `models` was read anew.
         settings_changed: `settings` was read anew.
@@ -41,6 +42,7 @@ class Desk(QObject):
     """
 
     opened = Signal()
+    refused = Signal()
     happened = Signal(object)
     change = Signal(object)
     models_changed = Signal()
@@ -63,6 +65,7 @@ class Desk(QObject):
         self.models: list[ModelCard] = []
         self.broken: list[tuple[Path, Problem]] = []
         self.models_known = False
+        self.closed_because = ""  # why there is no library
         self._stop: Callable[[], None] | None = None
         self.bridge.happened.connect(self._happened)
         self.bridge.change.connect(self._changed)
@@ -80,7 +83,7 @@ class Desk(QObject):
         self.read_models()
 
         def resume() -> list[Job]:
-            taken = session.resume_waiting().jobs
+            taken = (*session.interrupted, *session.resume_waiting().jobs)
             return [session.job(job) for job in taken]
 
         self.tasks.write(self, resume, self._resumed, self.failed.emit)
@@ -89,6 +92,25 @@ class Desk(QObject):
         for job in jobs:
             self.track.put(job)
         self._read_queue()
+        cut = [job.id for job in jobs if job.problem is not None and job.problem.code == "interrupted"]
+        if cut:
+            sentence = one_or_many(
+                len(cut),
+                "A job was interrupted when the studio ended.",
+                "{n} jobs were interrupted when the studio ended.",
+            )
+            self.told.emit(sentence, "", (tr("Run again"), lambda: self._rerun(cut)))
+
+    def _rerun(self, jobs: list[str]) -> None:
+        for job in jobs:
+            self.retry(job)
+
+    def not_opened(self, problem: Problem) -> None:
+        """The library cannot be opened: said once, and everything that waits for it says so too."""
+        self.closed_because = problem.sentence
+        self.failed.emit(problem)
+        self.track.touch()
+        self.refused.emit()
 
     def close(self, running: str) -> None:
         """End it all; blocks until the session has closed. `running` as in Session.close."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from PySide6.QtCore import Qt, QUrl
+from PySide6.QtCore import Qt, QTimer, QUrl
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QComboBox, QDialog, QGridLayout, QPlainTextEdit, QScrollArea, QVBoxLayout, QWidget
 
@@ -21,6 +21,7 @@ from studio.ui.fields import Editor, FieldRow, described, editor_for
 from studio.ui.strings import as_tip, one_or_many, tr
 from studio.ui.widgets import Button, Label, Notice, row
 
+REST = 200  # ms after the last step of a slider
 KIND_OF = {"text_model": "text", "image_model": "image", "voice": "speech"}
 
 
@@ -61,6 +62,9 @@ class SettingsDialog(QDialog):
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self._desk = desk
         self.rows: dict[str, FieldRow] = {}
+        self._moved: set[str] = set()
+        self._rests = QTimer(self, singleShot=True, interval=REST)
+        self._rests.timeout.connect(self._write)
         holder = QWidget()
         inside = QVBoxLayout(holder)
         inside.setContentsMargins(0, 0, 12, 0)
@@ -100,6 +104,24 @@ class SettingsDialog(QDialog):
         self.resize(520, min(680, parent.height() - 40))
 
     def _changed(self, name: str) -> None:
+        session, made = self._desk.session, self.rows[name]
+        if session is None or made.editor.complaint():
+            return
+        # a slider tells of every step it passes; one write when it rests is enough
+        self._rests.start()
+        self._moved.add(name)
+
+    def _write(self) -> None:
+        moved, self._moved = self._moved, set()
+        for name in moved:
+            self._write_one(name)
+
+    def done(self, result: int) -> None:
+        self._rests.stop()
+        self._write()
+        super().done(result)
+
+    def _write_one(self, name: str) -> None:
         session, made = self._desk.session, self.rows[name]
         if session is None or made.editor.complaint():
             return

@@ -420,6 +420,7 @@ class HistoryPanel(QWidget):
         self.view.customContextMenuRequested.connect(self._menu)
         for signal in (self.model.modelReset, self.model.rowsInserted):
             signal.connect(self._tell_nothing)
+        desk.refused.connect(self._tell_nothing)
         self._tell_nothing()
 
     def _filter(self, *_: Any) -> None:
@@ -429,7 +430,7 @@ class HistoryPanel(QWidget):
     def _tell_nothing(self, *_: Any) -> None:
         empty = not self.model.works
         if not self.model.ready:
-            self.nothing.setText(tr("Opening the library …"))
+            self.nothing.setText(self._desk.closed_because or tr("Opening the library …"))
         elif self.model.search or self.model.starred:
             self.nothing.setText(tr("Nothing was found."))
         else:

@@ -192,7 +192,7 @@ class JobStrip(QWidget):
     def _idle(self) -> str:
         session = self._desk.session
         if session is None:
-            return tr("Opening the library …")
+            return self._desk.closed_because or tr("Opening the library …")
         lane = session.lanes().get(self._kind)
         if lane is None or not lane.model:
             return tr("Ready")

@@ -109,8 +109,8 @@ class Rig:
         self.window = Window(self.desk)
         self.window.dress()
         self.window.resize(*size)
-        self.window.show()
-        qtbot.waitExposed(self.window)
+        with qtbot.waitExposed(self.window):
+            self.window.show()
         self.session: FakeSession | None = None
         if opened:
             self.open()

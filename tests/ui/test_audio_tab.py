@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from array import array
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -235,14 +238,27 @@ def test_a_reading_that_is_listened_to_is_not_disturbed_by_one_that_is_made(rig:
     assert tab.player.playing and tab.player.position >= 0.2 and tab.work.id == old.id
 
 
-def test_a_work_read_too_late_does_not_take_the_place_of_a_new_reading(rig: Any, speaker: Speaker) -> None:
+def test_a_work_read_too_late_does_not_take_the_place_of_a_new_reading(
+    rig: Any, speaker: Speaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = rig.made("speech", "The old.")
     tab = rig.tab("speech")
     ready(rig, tab, old)
-    tab.show_work(old)  # its file is being read
+    slow_disk, real, place = threading.Event(), audio.heard_part, rig.session.path(old)
+
+    def read(path: Path, buckets: Callable[[sound.Sound], int]) -> Any:
+        if path == place:
+            slow_disk.wait(30)
+        return real(path, buckets)
+
+    monkeypatch.setattr(audio, "heard_part", read)
+    tab.show_work(old)
     rig.make("speech", "hold on. the new.")
-    rig.until(lambda: tab.wave.seconds == 0.5 and tab._sentences and tab._sentences[0][2] == "hold on.")
+    rig.until(lambda: tab._streaming == tab.following and rig.running("speech"))
+    slow_disk.set()
+    rig.until(lambda: tab._sentences and tab._sentences[0][2] == "hold on.")
     assert tab.text.toPlainText() == "hold on. the new." and tab._loaded == ""
+    assert tab.wave.seconds == tab.player.length == 0.5
     tab.stop()
     rig.until(rig.idle)
     ready(rig, tab, old)

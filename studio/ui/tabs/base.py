@@ -369,7 +369,9 @@ class MakeTab(QWidget):
     def _first_page(self) -> None:
         """Where nothing is shown and nothing is at work, the newest work is a good place to begin."""
         works = self.history.model.works
-        if self.work is None and not self.following and works and not self.history.model.search:
+        if self.work is not None:
+            self.history.select(self.work.id)  # the list was read anew, and the mark went with the old one
+        elif not self.following and works and not self.history.model.search:
             self.show_work(works[0])
 
     def _edited(self, name: str) -> None:

@@ -12,7 +12,7 @@ from studio.ui.strings import tr
 from studio.ui.widgets import Growing, Label, ToolButton, copy_text, repolish, row
 
 ACROSS = 3  # answers side by side, at most
-NARROWEST = 260  # px of one answer
+NARROWEST = 205  # px of one answer
 NEAR = 24  # px from the end that still count as the end
 
 
@@ -38,7 +38,7 @@ class Answer(QFrame):
         self.text = Growing(name)
         self.text.setObjectName("answer_text")
         self.state = Label(role="soft", elide=True)
-        self.copy = ToolButton(tr("Copy this text"), "copy", clicked=lambda: copy_text(self.text.toPlainText()))
+        self.copy = ToolButton(tr("Copy this text"), "copy", clicked=self._copy)
         self.save_button = ToolButton(tr("Save as …"), "download", clicked=self._save)
         self.read_button = ToolButton(
             tr("Read aloud"), "volume-2", clicked=lambda: self.read.emit(self.text.toPlainText())
@@ -61,13 +61,17 @@ class Answer(QFrame):
         foot.addWidget(self.state, 1)
         for button in (self.use, self.copy, self.read_button, self.paint_button, self.save_button):
             foot.addWidget(button)
-        around.addLayout(foot)
+        self.foot = QWidget()
+        self.foot.setLayout(foot)
+        around.addWidget(self.foot)
+        self.foot.hide()  # there is nothing to copy yet
         self.save_button.setEnabled(False)
         self.text.installEventFilter(self)
 
     def put(self, text: str, work: Work | None = None) -> None:
         """Show a whole text; one that only grew keeps its selection."""
         before, self._whole = self._whole, text
+        self.foot.setVisible(bool(text.strip()) or work is not None)
         if text.startswith(before) and before:
             if len(text) > len(before):
                 self.text.append(text[len(before) :])
@@ -83,6 +87,10 @@ class Answer(QFrame):
             elif work.meta.get("finish") == "length":
                 told += " · " + tr("at the limit")
             self.state.setText(told)
+
+    def _copy(self) -> None:
+        copy_text(self.text.toPlainText())
+        self.copy.flash()
 
     def _save(self) -> None:
         if self.work is not None:

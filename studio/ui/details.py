@@ -25,6 +25,7 @@ def lines(work: Work, desk: Desk) -> list[tuple[str, str]]:
     card = next((c for c in desk.models if c.id == model), None)
     found = [(tr("Model") if work.kind != "speech" else tr("Voice"), shown(card.name if card else model))]
     words = WORDS[work.kind]
+    found.insert(0, (tr("Text") if work.kind == "speech" else tr("Prompt"), shown(str(getattr(recipe, words)), 160)))
     for field in fields(RECIPES[work.kind]):
         value = getattr(recipe, field.name)
         if field.name in (words, MODEL_FIELD[work.kind], "n", "count", "width", "height") or field.type == "other":
@@ -34,7 +35,7 @@ def lines(work: Work, desk: Desk) -> list[tuple[str, str]]:
         text = tr(value.replace("_", " ")) if field.type == "choice" else said(value, tr(field.unit))
         found.append((tr(field.title), text))
     if "width" in work.meta:
-        found.append((tr("Size"), f"{work.meta['width']} × {work.meta['height']} px"))
+        found.append((tr("Size"), f"{work.meta['width']} × {work.meta['height']} px".replace(" ", "\u00a0")))
     if work.kind == "speech":
         found.append((tr("Length"), duration(float(work.meta.get("seconds", 0.0)))))
     if "tokens" in work.meta:
@@ -59,7 +60,7 @@ def said(value: Any, unit: str) -> str:
     if isinstance(value, float):
         return f"{value:g} {unit}".strip()
     if isinstance(value, int) and value >= 10_000:
-        return f"{value:,} {unit}".strip().replace(",", " ")
+        return f"{value:,} {unit}".strip().replace(",", "\u00a0").replace(" ", "\u00a0")
     return f"{shown(str(value), 400)} {unit}".strip()
 
 
@@ -122,6 +123,7 @@ class DetailsPanel(QWidget):
         )
         around.addWidget(self._scroll, 1)
         around.addLayout(row(self.reuse_button, self.vary_button))
+        desk.models_changed.connect(lambda: self.show_work(self.work))  # a model's name may only now be known
         self.show_work(None)
 
     def show_work(self, work: Work | None) -> None:

@@ -20,7 +20,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.core.recipes import SEED_LIMIT, Field, explain
+from studio.core.recipes import MODEL_FIELD, SEED_LIMIT, Field, explain
 from studio.ui.strings import as_tip, tr
 from studio.ui.widgets import CalmWheel, Label, Slider, ToolButton, line_height, row, wrap_for
 
@@ -660,6 +660,7 @@ class FieldRow(QWidget):
 
     def _mark(self) -> None:
         words = self.field.required or (self.field.multiline and self.field.group == "main")
+        words = words or self.field.name in MODEL_FIELD.values()  # which one of them is the default is of no interest
         dot = self.is_changed() and not words
         # stays in place, so that nothing moves when a value changes
         self.reset.setEnabled(dot)

@@ -253,6 +253,8 @@ class Form(QWidget):
         shape.setMenu(menu)
         shape.setPopupMode(ToolButton.ToolButtonPopupMode.InstantPopup)
         across_row = row(*both)
+        for one in both:  # a problem under one of them leaves the other where it is
+            across_row.setAlignment(one, Qt.AlignmentFlag.AlignTop)
         holder = QVBoxLayout()
         holder.setContentsMargins(0, 20, 0, 0)
         holder.addWidget(shape)
@@ -341,7 +343,8 @@ class Form(QWidget):
     def put_recipe(self, recipe: Recipe, part: str = "all") -> None:
         """Take over a recipe, or one part of it: "prompt", "settings", "seed"."""
         values = {n: getattr(recipe, n) for n in recipe.__struct_fields__ if n in self.rows}
-        values.pop(COUNT_FIELD.get(self.kind, ""), None)  # a work's recipe says 1, whatever was asked for
+        if part != "all":  # a work's recipe says 1, whatever was asked for
+            values.pop(COUNT_FIELD.get(self.kind, ""), None)
         words = {self._words, "negative"}
         if part == "prompt":
             values = {n: v for n, v in values.items() if n in words}
@@ -432,6 +435,8 @@ class Form(QWidget):
                 default = card.defaults.get(name) or getattr(card.limits, name)
             if name == "speaker":
                 made.editor.set_high((card.limits.speakers or 1) - 1)
+            elif name == "max_tokens":
+                made.editor.set_high(card.limits.context)
             made.set_default(default)
             need = NEEDS.get(name)
             able = need is None or not card.can or need in card.can

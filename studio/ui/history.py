@@ -268,11 +268,13 @@ class WorkDelegate(QStyledItemDelegate):
                 place.moveCenter(rect.center())
                 painter.drawPixmap(place, picture)
                 painter.setClipping(False)
+            painter.setPen(QPen(QColor(now.line), 1))  # white pictures on a white page
+            painter.drawPath(frame)
         else:
             painter.fillPath(frame, QColor(now.field_hover if chosen or over else now.panel))
             self._words(painter, rect.adjusted(10, 4, -10, -4), work, now, index)
         if not work.complete:
-            self._badge(painter, rect, "circle-alert", now.problem)
+            icon("circle-stop", "soft").paint(painter, QRect(rect.right() - 20, rect.top() + 4, 16, 16))
         elif work.starred:
             icon("star-filled", "star").paint(painter, QRect(rect.right() - 20, rect.top() + 4, 16, 16))
         if chosen:
@@ -280,18 +282,11 @@ class WorkDelegate(QStyledItemDelegate):
             painter.drawRoundedRect(rect.adjusted(-2, -2, 2, 2), 8, 8)
         painter.restore()
 
-    def _badge(self, painter: QPainter, rect: QRect, name: str, colour: str) -> None:
-        spot = QRect(rect.right() - 22, rect.top() + 4, 18, 18)
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(QColor(theme.current().panel))
-        painter.drawEllipse(spot.adjusted(-1, -1, 1, 1))
-        icon(name, "problem").paint(painter, spot.adjusted(1, 1, -1, -1))
-
     def _words(self, painter: QPainter, rect: QRect, work: Work, now: theme.Theme, index: Index) -> None:
         metrics = painter.fontMetrics()
         title = shown(work.title, 120) or tr("untitled")
         painter.setPen(QColor(now.text))
-        width = rect.width() - (20 if work.starred else 0)
+        width = rect.width() - (20 if work.starred or not work.complete else 0)
         painter.drawText(
             QRect(rect.left(), rect.top(), width, metrics.height()), Qt.AlignmentFlag.AlignLeft,
             metrics.elidedText(title, Qt.TextElideMode.ElideRight, width),

@@ -108,7 +108,7 @@ class JobStrip(QWidget):
         self.retry.setObjectName("strip_retry")
         self.put_away = ToolButton(tr("Put this message away"), "x", clicked=self._dismiss)
         self.put_away.setObjectName("strip_dismiss")
-        self.paused = Label(tr("paused"), "problem")
+        self.paused = Label(tr("paused"), "soft")
         self.toggle = ToolButton(
             tr("Show the queue"),
             "chevron-up",
@@ -152,7 +152,8 @@ class JobStrip(QWidget):
         if waiting:
             return waiting[0]
         newest = next(iter(track.ended()), None)
-        return newest if newest is not None and newest.state is not JobState.FINISHED else None
+        # what the user cancelled is no news
+        return newest if newest is not None and newest.state is JobState.FAILED else None
 
     def refresh(self) -> None:
         """Draw what the track says."""

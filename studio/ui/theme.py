@@ -187,6 +187,7 @@ def sheet(t: Theme) -> str:
         background: {t.accent}; min-height: 26px; min-width: 24px; border-radius: 8px; border-top-left-radius: 0;
         border-bottom-left-radius: 0;
     }}
+    QToolButton[role="more"][busy="true"] {{ background: {t.field_hover}; }}
     QToolButton[role="more"]:hover {{ background: {t.accent_hover}; }}
     QToolButton[role="more"]:focus {{ border: 2px solid {t.text}; }}
     QToolButton[role="more"]:disabled {{ background: {t.field}; }}
@@ -200,7 +201,9 @@ def sheet(t: Theme) -> str:
     }}
     QToolButton[role="tab"]:hover {{ color: {t.text}; }}
     QToolButton[role="tab"]:checked {{ color: {t.text}; font-weight: 600; border-bottom-color: {t.accent}; }}
-    QToolButton[role="tab"]:focus {{ background: {t.field}; }}
+    QToolButton[role="tab"]:focus {{ background: {t.field_hover}; }}
+    QScrollArea#details {{ border: 1px solid transparent; border-radius: 6px; }}
+    QScrollArea#details:focus {{ border-color: {t.accent}; }}
     QToolButton[role="fold"] {{
         background: transparent; color: {t.soft}; text-align: left; padding: 5px 2px; border: 1px solid transparent;
     }}
@@ -238,7 +241,6 @@ def sheet(t: Theme) -> str:
     QToolTip {{ background: {t.panel}; color: {t.text}; border: 1px solid {t.line}; padding: 4px; }}
     QFrame[role="line"] {{ background: {t.line}; max-height: 1px; min-height: 1px; border: none; }}
     QFrame[role="card"] {{ background: {t.panel}; border: 1px solid {t.line}; border-radius: 10px; }}
-    QFrame#window_notice {{ border-radius: 0; border: none; border-bottom: 1px solid {t.line}; }}
     QFrame[role="notice"] {{ background: {t.field}; border: 1px solid {t.line}; border-radius: 8px; }}
     QFrame[role="answer"], QFrame[role="answer_chosen"] {{
         background: {t.panel}; border: 1px solid transparent; border-radius: 10px;

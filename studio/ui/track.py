@@ -94,7 +94,9 @@ class Tracked:
             return tr("loading {model} …", model=self.loading)
         parts = []
         if self.total and self.unit == "steps":
-            parts.append(tr("step {n} of {all}", n=f"{self.done:.0f}", all=f"{self.total:.0f}"))
+            each = self.total / max(1, self.count)  # of one picture, as the preview counts
+            done = self.done - each * min(self.count - 1, self.done // each)
+            parts.append(tr("step {n} of {all}", n=f"{done:.0f}", all=f"{each:.0f}"))
         elif self.unit == "tokens":
             parts.append(tr(self.phase))
             speed = self.speed()

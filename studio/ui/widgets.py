@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from PySide6.QtCore import QEvent, QModelIndex, QObject, QPoint, QRect, QSize, Qt, Signal
+from PySide6.QtCore import QEvent, QModelIndex, QObject, QPoint, QRect, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QFontMetrics, QFontMetricsF, QKeyEvent, QPainter, QTextCursor, QTextOption, QWheelEvent
 from PySide6.QtWidgets import (
     QAbstractButton,
@@ -133,6 +133,13 @@ class ToolButton(_Iconed, QToolButton):
     def say(self, text: str) -> None:
         """Show a word; beside an icon with a little room between the two."""
         self.setText(f" {as_button(text)}" if self._icon_name or self.toolButtonStyle() else as_button(text))
+
+    def flash(self) -> None:
+        """Show for a moment that it was done."""
+        name, role = self._icon_name, self._icon_role
+        if name != "check":
+            self.set_icon("check", "accent")
+            QTimer.singleShot(1200, self, lambda: self.set_icon(name, role))
 
     def name(self, name: str, shortcut: str = "") -> None:
         self.setAccessibleName(name)
@@ -357,6 +364,7 @@ class Notice(QFrame):
     """
 
     closed = Signal()
+    shown = Signal()  # or changed its size
 
     def __init__(self, *, closable: bool = True) -> None:
         super().__init__()
@@ -371,6 +379,7 @@ class Notice(QFrame):
         self.detail.setTabChangesFocus(True)
         self.more = ToolButton(tr("Show the details"), text=tr("Details"), checkable=True)
         self.more.toggled.connect(self.detail.setVisible)
+        self.more.toggled.connect(lambda _: self.shown.emit())
         self.act = Button("")
         self.close_button = ToolButton(tr("Close this message"), "x", clicked=self.put_away)
         if not closable:
@@ -411,6 +420,7 @@ class Notice(QFrame):
         self._does = does
         self.setAccessibleName(f"{sentence} {hint}".strip())
         self.show()
+        self.shown.emit()
 
     def problem(self, problem: Problem, *, action: str = "", does: Callable[[], Any] | None = None) -> None:
         self.tell(problem.sentence, problem.hint, detail=problem.detail, bad=True, action=action, does=does)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QByteArray, QEvent, QSize, Qt, QTimer, Signal
+from PySide6.QtCore import QByteArray, QEvent, QObject, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QAction, QCloseEvent, QGuiApplication, QKeySequence
 from PySide6.QtWidgets import (
     QApplication,
@@ -80,7 +80,7 @@ class Window(QMainWindow):
         self._actions: dict[str, QAction] = {}
         self.setWindowTitle(tr("Studio"))
         self.setObjectName("studio")
-        self.setMinimumSize(QSize(960, 600))
+        self.setMinimumSize(QSize(880, 500))  # 1920×1080 at 200 % leaves 960×540
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.NoContextMenu)
         self._make_actions()
 
@@ -157,11 +157,15 @@ class Window(QMainWindow):
         around.setSpacing(0)
         around.addWidget(self.top)
         around.addWidget(line())
-        around.addWidget(self.notice)
         around.addWidget(self.middle, 1)
         around.addWidget(line())
         around.addWidget(self.strip)
         self.setCentralWidget(whole)
+        # over the foot of the page, so that nothing moves under the pointer when a message comes or goes
+        self.notice.setParent(whole)
+        self.notice.hide()
+        self.notice.shown.connect(self._place_notice)
+        self.middle.installEventFilter(self)
 
         desk.failed.connect(self.tell_problem)
         desk.told.connect(self.tell)
@@ -335,11 +339,30 @@ class Window(QMainWindow):
 
     # -- what is told -------------------------------------------------------------------------------------------------
 
-    def tell(self, sentence: str, hint: str = "", action: Any = None) -> None:
-        """A message at the top. `action`: a pair of a word and what it does."""
+    def tell(self, sentence: str, hint: str = "", action: Any = None, *, stays: bool | None = None) -> None:
+        """A message over the page. `action`: a pair of a word and what it does; with one it stays till it is closed."""
         word, does = action or ("", None)
+        stays = bool(action) if stays is None else stays
         self.notice.tell(sentence, hint, action=word, does=does)
-        self._told.start()
+        if stays:
+            self._told.stop()  # a way back must not go while it is looked for
+        else:
+            self._told.start()
+
+    def _place_notice(self) -> None:
+        room = self.middle.geometry()
+        width = min(760, room.width() - 48)
+        self.notice.setFixedWidth(width)
+        height = (
+            self.notice.heightForWidth(width) if self.notice.hasHeightForWidth() else self.notice.sizeHint().height()
+        )
+        self.notice.setGeometry(room.center().x() - width // 2, room.bottom() - height - 12, width, height)
+        self.notice.raise_()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if watched is self.middle and event.type() == QEvent.Type.Resize and self.notice.isVisible():
+            self._place_notice()
+        return False
 
     def tell_problem(self, problem: Problem) -> None:
         self._told.stop()
@@ -353,7 +376,7 @@ class Window(QMainWindow):
             path = Path(event.files[0])
             self.tell(
                 tr("Saved as {name}.", name=path.name), "\n".join((str(path.parent), *event.notes)),
-                (tr("Show in folder"), lambda: open_folder(path.parent)),
+                (tr("Show in folder"), lambda: open_folder(path.parent)), stays=False,
             )  # fmt: skip
             self.desk.track.dismiss(job.id)
         elif isinstance(event, Failed):

@@ -109,8 +109,8 @@ class Rig:
         self.window = Window(self.desk)
         self.window.dress()
         self.window.resize(*size)
-        with qtbot.waitExposed(self.window):
-            self.window.show()
+        self.window.show()
+        self.until(self.window.isVisible)
         self.session: FakeSession | None = None
         if opened:
             self.open()

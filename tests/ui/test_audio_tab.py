@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -244,14 +243,14 @@ def test_a_work_read_too_late_does_not_take_the_place_of_a_new_reading(
     old = rig.made("speech", "The old.")
     tab = rig.tab("speech")
     ready(rig, tab, old)
-    slow_disk, real, place = threading.Event(), audio.heard_part, rig.session.path(old)
+    slow_disk, real, place = threading.Event(), sound.read_wav, rig.session.path(old)
 
-    def read(path: Path, buckets: Callable[[sound.Sound], int]) -> Any:
+    def read(path: str | Path) -> sound.Sound:
         if path == place:
             slow_disk.wait(30)
-        return real(path, buckets)
+        return real(path)
 
-    monkeypatch.setattr(audio, "heard_part", read)
+    monkeypatch.setattr(audio, "read_wav", read)
     tab.show_work(old)
     rig.make("speech", "hold on. the new.")
     rig.until(lambda: tab._streaming == tab.following and rig.running("speech"))

@@ -19,7 +19,7 @@ from studio.core.jobs import Job
 from studio.core.problems import BadRecipe, Problem
 from studio.core.recipes import TextRecipe
 from studio.core.works import Change
-from studio.ui.bridge import Bridge, joined, thinned
+from studio.ui.bridge import Bridge, thinned
 from studio.ui.desk import Desk
 from studio.ui.state import WindowState
 from studio.ui.tasks import Tasks, as_problem
@@ -98,12 +98,6 @@ def test_thinning_keeps_jobs_and_pictures_apart_and_never_moves_an_end() -> None
         Progress(job="b", done=2, total=2), Change(jobs=("a",)),
     ]  # fmt: skip
     assert thinned(events) == [e for e in events if e != Progress(job="b", done=1, total=2)]
-
-
-def test_joined_changes_name_everything_once() -> None:
-    assert joined([Change(jobs=("a", "b")), Change(jobs=("b",), works=("w",))]) == Change(
-        jobs=("a", "b"), works=("w",)
-    )  # fmt: skip
 
 
 def test_one_that_fails_does_not_take_the_rest_with_it(bridge: Bridge, qtbot: QtBot) -> None:

@@ -451,11 +451,12 @@ def test_soft_words_can_be_read_where_the_queue_marks_a_row() -> None:
 def test_a_message_goes_by_itself_and_a_problem_stays(shell: Rig) -> None:
     window, done = shell.window, []
     window.tell("Removed <b>x</b>.", "hint", ("Undo", lambda: done.append(1)))
-    assert window.notice.isVisible() and window._told.isActive()
+    assert window.notice.isVisible() and not window._told.isActive()  # a way back must not go while it is looked for
     assert window.notice.sentence.textFormat() == Qt.TextFormat.PlainText
     window.notice.act.click()
     assert done == [1] and not window.notice.isVisible()
     window.tell("Something.")
+    assert window._told.isActive()
     window._told.timeout.emit()
     assert not window.notice.isVisible()
     window.tell("Something.")

@@ -203,10 +203,12 @@ class AudioTab(MakeTab):
         self.volume.setToolTip(as_tip(tr("Volume")))
         self.volume.setRange(0, 100)
         self.volume.setValue(100)
-        self.volume.setFixedWidth(96)
+        self.volume.setMinimumWidth(40)
+        self.volume.setMaximumWidth(96)
         self.volume.setMinimumHeight(28)
         self.volume.valueChanged.connect(lambda value: setattr(self.player, "volume", value / 100))
-        self.silent = Label(role="soft", elide=True)
+        self.silent = Label(role="soft", wrap=True)
+        self.silent.hide()
         self.copy_button = ToolButton(
             tr("Copy the sound as a file"), "copy", text=tr("Copy"), shortcut=keys_of("copy_work"),
             clicked=self.copy_work,
@@ -216,8 +218,9 @@ class AudioTab(MakeTab):
         )
         for name in ("play", "back", "copy", "save"):
             getattr(self, f"{name}_button").setObjectName(f"audio_{name}")
+        self.time.setMinimumWidth(self.time.fontMetrics().horizontalAdvance("0:00:00 / 0:00:00"))
         transport = row(self.back_button, self.play_button, 4, self.time, 8)
-        transport.addWidget(self.silent, 1)
+        transport.addStretch(1)
         for widget in (self.volume, self.copy_button, self.save_button):
             transport.addWidget(widget)
         page = QWidget()
@@ -227,6 +230,7 @@ class AudioTab(MakeTab):
         inside.addWidget(self.text, 1)
         inside.addWidget(self.wave)
         inside.addLayout(transport)
+        inside.addWidget(self.silent)
         centre = QWidget()
         self._stack = QStackedLayout(centre)
         self._stack.addWidget(self.empty)
@@ -367,6 +371,7 @@ class AudioTab(MakeTab):
         self.volume.setEnabled(not reason)
         self.play_button.name(reason or (tr("Pause") if self.player.playing else tr("Play")), keys_of("toggle_play"))
         self.silent.setText(reason)
+        self.silent.setVisible(bool(reason))
         for button in (self.copy_button, self.save_button):
             button.setEnabled(self.work is not None)
         self._show_time(self.player.position)

@@ -106,6 +106,8 @@ class MakeTab(QWidget):
         self.go.setObjectName("go")
         self.more = ToolButton(tr("More ways to start"), "chevron-down", role="more")
         self.more.setObjectName("go_more")
+        for button in (self.go, self.more):
+            button.setFixedHeight(40)
         self.more.set_icon("chevron-down", "accent_text")
         self.more.setPopupMode(ToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self.more)
@@ -299,16 +301,18 @@ class MakeTab(QWidget):
             text = tr("Cancelling …") if cancelling else f"{tr('Cancel')}    Esc"
         if self.go.text() != as_button(text):
             self.go.say(text)
-            self.go.setProperty("busy", bool(unfinished))
-            self.go.style().unpolish(self.go)
-            self.go.style().polish(self.go)
+            for button in (self.go, self.more):
+                button.setProperty("busy", bool(unfinished))
+                button.style().unpolish(button)
+                button.style().polish(button)
+            self.more.set_icon("chevron-down", "text" if unfinished else "accent_text")
         self.go.setEnabled(self.desk.session is not None and not cancelling)
         self.more.setEnabled(self.desk.session is not None)
 
     def _fill_more(self, menu: QMenu) -> None:
         menu.clear()
-        queue = menu.addAction(tr("Line up one more"))
-        queue.setShortcut(keys_of("make").replace("Enter", "Return"))
+        # the keys as words: as a shortcut of this entry they would compete with the window's own, and neither would act
+        queue = menu.addAction(f"{tr('Line up one more')}\t{keys_of('make')}")
         queue.triggered.connect(lambda *_: self.make())
         if self.aside and self.at_work():
             menu.addAction(tr("Show what is being made")).triggered.connect(lambda *_: self.back())
@@ -447,6 +451,9 @@ class MakeTab(QWidget):
             data.setUrls([QUrl.fromLocalFile(str(self.desk.session.path(self.work)))])
             self.add_content(data)
             QGuiApplication.clipboard().setMimeData(data)
+            button = getattr(self, "copy_button", None)
+            if isinstance(button, ToolButton):
+                button.flash()
 
     def add_content(self, data: QMimeData) -> None:
         """The work's content, beside the address of its file."""

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QMimeData, QPoint, Qt
-from PySide6.QtGui import QImage, QImageReader, QPixmap
+from PySide6.QtGui import QColor, QImage, QImageReader, QPixmap
 from PySide6.QtWidgets import QFrame, QMenu, QStackedLayout, QVBoxLayout, QWidget
 
 from studio.core.events import EndEvent, Event, Failed, Finished, Preview
 from studio.core.recipes import ImageRecipe
 from studio.core.text import shown
 from studio.core.works import Work
+from studio.ui import theme
 from studio.ui.actions import keys_of
 from studio.ui.canvas import Canvas
 from studio.ui.history import drag_out
@@ -36,6 +37,14 @@ def read_picture(path: Path) -> QImage:
     # the two formats that are drawn without being converted, which for a large picture takes longer than a frame
     clear = image.hasAlphaChannel()
     return image.convertToFormat(QImage.Format.Format_ARGB32_Premultiplied if clear else QImage.Format.Format_RGB32)
+
+
+def captioned(work: Work, other: Work | None) -> str:
+    """What tells one picture from another: its words, and where they are the same the seed."""
+    seed = getattr(work.recipe, "seed", None)
+    if other is None or other.title != work.title or seed is None:
+        return shown(work.title, 40)
+    return f"{shown(work.title, 32)} · {tr('seed {n}', n=seed)}"
 
 
 class ImageTab(MakeTab):
@@ -129,6 +138,12 @@ class ImageTab(MakeTab):
         self.canvas.set_frame(width, height)
         if job is not None and job.preview is not None:
             self._preview(job.preview)
+        elif self.work is None:  # loading a model takes a while, and the first press should be seen to do something
+            blank = QImage(8, 8, QImage.Format.Format_RGB32)
+            blank.fill(QColor(theme.current().field))
+            self._stack.setCurrentWidget(self.canvas)
+            self.canvas.show_preview(blank, tr("getting ready …"))
+            self.canvas.describe(tr("getting ready …"))
 
     def _framed(self, recipe: Any) -> None:
         if isinstance(recipe, ImageRecipe) and recipe.width and recipe.height:
@@ -164,7 +179,7 @@ class ImageTab(MakeTab):
         if len(works) > 1 and isinstance(event, Finished):
             self._batch = works
             self._show_batch()
-        elif not works and self._live:
+        elif not works and (self._live or self.work is None):
             self._restore()
         self._refresh_tools()
 
@@ -202,7 +217,16 @@ class ImageTab(MakeTab):
         self._leave_modes()
         if all(w.id != work.id for w in self._batch):
             self._batch = []
+            session = self.desk.session
+            if session is not None:
+                self.desk.tasks.read(self, lambda: session.works_of(work.job), self._batch_read)
         super().show_work(work)
+
+    def _batch_read(self, works: list[Work]) -> None:
+        """The batch of the shown picture, which may be an old one."""
+        if self.work is not None and not self._batch and any(w.id == self.work.id for w in works):
+            self._batch = works
+            self._refresh_tools()
 
     def display(self, work: Work) -> None:
         self._stack.setCurrentWidget(self.canvas)
@@ -242,6 +266,8 @@ class ImageTab(MakeTab):
         there = self.work is not None
         for button in (self.out_button, self.zoom_button, self.in_button, self.copy_button, self.save_button):
             button.setEnabled(there)
+        for button in (self.copy_button, self.save_button):  # a preview is not a work yet
+            button.setEnabled(there and not self._live)
         self.compare_button.setEnabled(there and self._partner() is not None)
         self.grid_button.setEnabled(len(self._batch) > 1)
         self.grid_button.setChecked(self._in_grid)
@@ -331,7 +357,7 @@ class ImageTab(MakeTab):
         self.aside = self.at_work()
         self._in_grid = self._live = False
         self._comparing = True
-        mine = shown(work.title, 40)
+        mine = captioned(work, partner if isinstance(partner, Work) else None)
 
         def both(image: QImage, other: QImage, caption: str) -> None:
             if not self._comparing or self.work is None or self.work.id != work.id:
@@ -348,7 +374,7 @@ class ImageTab(MakeTab):
             caption = tr("the dropped picture")
             self._load(work, lambda image: both(image, partner, caption))
         else:
-            caption = shown(partner.title, 40)
+            caption = captioned(partner, work)
             self._load(partner, lambda other: self._load(work, lambda image: both(image, other, caption)))
         self._refresh_tools()
 

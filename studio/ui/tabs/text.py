@@ -203,6 +203,10 @@ class TextTab(MakeTab):
         self.more.setVisible(not chat)
         self._modes.setCurrentIndex(1 if chat else 0)
         self._right_stack.setCurrentIndex(1 if chat else 0)
+        if not chat:  # actions and details mean what this page shows
+            shown_works = [a.work for turn in self.page.turns for a in turn.answers if a.work is not None]
+            if shown_works and (self.work is None or self.work.id not in {w.id for w in shown_works}):
+                self.show_details(shown_works[0])
         if remember:
             self.desk.state.drafts[MODE] = "chat" if chat else "complete"
             self.desk.keeper.touch()
@@ -405,11 +409,9 @@ class TextTab(MakeTab):
     def regenerate(self) -> None:
         """Write it once more: another answer of a conversation, or the completion with another seed."""
         if not self._chat:
-            shown = [a.work for turn in self.page.turns for a in turn.answers if a.work is not None]
-            if shown:
-                self.desk.again(shown[0])
-            else:  # it failed or was cancelled before anything was kept
-                super().make()
+            # with the form as it is now, as a chat does; the same seed would write the same
+            self.form.put_some({"seed": None})
+            super().make()
         elif self._exchanges and not self.desk.track.unfinished(self.kind):
             self._ask(self._exchanges[-1], self._messages(self._exchanges[:-1]))
 
@@ -433,7 +435,8 @@ class TextTab(MakeTab):
             super()._first_page()
 
     def _came(self, works: list[Work]) -> None:
-        pass  # the page shows them already, as they were written
+        if self.work is not None:  # the page shows them already, as they were written
+            self.history.select(self.work.id)
 
     def display(self, work: Work) -> None:
         session, recipe = self.desk.session, work.recipe
@@ -691,9 +694,12 @@ class TextTab(MakeTab):
             return found
 
         def done(gone: Conversation) -> None:
+            def back() -> None:
+                session.keep_conversation(gone)
+
             if self._conversation is not None and self._conversation.id == gone.id:
                 self.new_conversation()
-            undo = (tr("Undo"), lambda: self.desk.tasks.write(self, lambda: session.keep_conversation(gone)))
+            undo = (tr("Undo"), lambda: self.desk.tasks.write(self, back, lambda _: self.open_conversation(gone.id)))
             self.desk.told.emit(tr("The conversation “{title}” was removed.", title=shown(gone.title)), "", undo)
 
         self.desk.tasks.write(self, remove, done, self.tell_problem)

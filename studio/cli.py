@@ -113,6 +113,10 @@ def parser() -> argparse.ArgumentParser:
     sub = _command(commands, "works", "list works, newest first", _works)
     sub.add_argument("--limit", type=int, default=50, help="how many (%(default)s)")
     sub.add_argument("--kind", choices=sorted(set(VERBS.values())), default="", help="only this kind")
+    sub.add_argument("--remove", metavar="ID", help="put a work into the bin; its files stay until that is emptied")
+    sub.add_argument("--restore", metavar="ID", help="take a work out of the bin")
+    sub.add_argument("--bin", action="store_true", help="list what is in the bin")
+    sub.add_argument("--empty-bin", action="store_true", help="delete what is in the bin, for good")
 
     sub = _command(commands, "models", "list models", _models)
     sub.add_argument("--add", metavar="PATH", help="remember a model file or folder")
@@ -311,7 +315,13 @@ def _describe_job(job: Job) -> dict[str, Any]:
 
 def _works(options: argparse.Namespace) -> int:
     with _session() as session:
-        works = session.works(limit=max(1, options.limit), kind=options.kind)
+        if options.remove:
+            session.remove(options.remove)
+        if options.restore:
+            session.restore(options.restore)
+        if options.empty_bin:
+            session.empty_bin()
+        works = session.bin() if options.bin else session.works(limit=max(1, options.limit), kind=options.kind)
         if options.json:
             print(msgspec.json.encode({"works": [_describe(session, work) for work in works]}).decode())
             return 0

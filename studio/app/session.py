@@ -344,6 +344,43 @@ class Session:
         self._works.star(work.id, on)
         return self._told(Change(works=(work.id,)))
 
+    def remove(self, *work_ids: str) -> Change:
+        """Put works into the bin: they are listed no more, and their files stay until the bin is emptied.
+
+        Raises:
+            NotFound, NotSaved.
+        """
+        ids = tuple(self.work(work_id).id for work_id in work_ids)
+        self._works.set_removed(ids, now())
+        return self._told(Change(works=ids))
+
+    def restore(self, *work_ids: str) -> Change:
+        """Take works out of the bin, to where they were. Raises NotFound, NotSaved."""
+        ids = tuple(self.work(work_id).id for work_id in work_ids)
+        self._works.set_removed(ids, "")
+        return self._told(Change(works=ids))
+
+    def bin(self) -> list[Work]:
+        """Works in the bin, the newest first. A library rebuilt from sidecars knows of no bin and has them again."""
+        return self._works.recent(limit=1_000_000, removed=True)
+
+    def empty_bin(self) -> Change:
+        """Delete what is in the bin, for good. Files first: what is cut off on the way is still in the bin.
+
+        Raises:
+            NotSaved: a file could not be deleted; it and what comes after it stay in the bin.
+        """
+        gone: list[str] = []
+        try:
+            for work in self.bin():
+                self._files.delete(work)
+                gone.append(work.id)
+        except OSError as error:
+            raise NotSaved(f"A file in the bin could not be deleted: {error.strerror or error}.") from None
+        finally:
+            self._works.forget(gone)
+        return self._told(Change(works=tuple(gone)))
+
     def work(self, work_id: str) -> Work:
         """A work by its id or the beginning of it. Raises NotFound."""
         work = self._works.find(work_id)

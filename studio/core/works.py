@@ -75,6 +75,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     complete: bool = True
     starred: bool = False
+    removed: str = ""
 
     @property
     def master(self) -> Asset:

@@ -93,8 +93,17 @@ def _stars_words_conversations(db: apsw.Connection) -> None:
         db.execute("update works set words = ? where row = ?", (words, row))
 
 
+def _bin(db: apsw.Connection) -> None:
+    db.execute(
+        """
+        alter table works add column removed text not null default '';
+        create index works_removed on works (row) where removed <> '';
+        """
+    )
+
+
 # In order; the database's user_version counts how many have been applied. Never change one that was released.
-MIGRATIONS: list[Callable[[apsw.Connection], None]] = [_first_schema, _stars_words_conversations]
+MIGRATIONS: list[Callable[[apsw.Connection], None]] = [_first_schema, _stars_words_conversations, _bin]
 
 
 class Database:

@@ -176,6 +176,15 @@ class Files:
         master = self.path(work.master.path)
         return master.with_name(master.name + ".json")
 
+    def delete(self, work: Work) -> None:
+        """Delete a work's files for good; its sidecar first, so that a rebuild does not bring half a work back.
+
+        Raises:
+            OSError: a file could not be deleted.
+        """
+        for path in (self.sidecar_path(work), *(self.path(asset.path) for asset in work.assets)):
+            path.unlink(missing_ok=True)
+
     def sidecars(self) -> Iterator[Work]:
         """Every work whose sidecar can be read, in order of making: what a database is rebuilt from."""
         found = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from studio.library.database import Database
 from studio.library.jobs import to_json
 
 _WRITTEN = "id, seq, job, position, kind, title, created, recipe, assets, meta, notes, seconds, complete"
-_COLUMNS = f"{_WRITTEN}, starred"
+_COLUMNS = f"{_WRITTEN}, starred, removed"
 
 _recipes: msgspec.json.Decoder[Recipe] = msgspec.json.Decoder(Recipe)
 _assets: msgspec.json.Decoder[tuple[Asset, ...]] = msgspec.json.Decoder(tuple[Asset, ...])
@@ -51,17 +51,18 @@ class Works:
         return [row[0] for row in rows]
 
     def recent(
-        self, *, limit: int = 100, kind: str = "", before: str = "", search: str = "", starred: bool = False
-    ) -> list[Work]:
+        self, *, limit: int = 100, kind: str = "", before: str = "", search: str = "", starred: bool = False,
+        removed: bool = False,
+    ) -> list[Work]:  # fmt: skip
         """Works, newest first.
 
         Args:
             before: id of the last one of the page before.
             search: words that must all occur somewhere in the title, the recipe's words or the id; in any case,
                 also as parts of words.
-            starred: only those with a star.
+            starred: only those with a star. removed: those in the bin, and no others.
         """
-        conditions, values = ["true"], list[Any]()
+        conditions, values = ["removed <> ''" if removed else "removed = ''"], list[Any]()
         if kind:
             conditions.append("kind = ?")
             values.append(kind)
@@ -82,7 +83,9 @@ class Works:
 
     def of_job(self, job_id: str) -> list[Work]:
         """A job's works, in order."""
-        rows = self._database.rows(f"select {_COLUMNS} from works where job = ? order by position", (job_id,))
+        rows = self._database.rows(
+            f"select {_COLUMNS} from works where job = ? and removed = '' order by position", (job_id,)
+        )
         return [_work(row) for row in rows]
 
     def with_asset(self, size: int, sha256: Callable[[], str]) -> Work | None:
@@ -106,13 +109,28 @@ class Works:
         with self._database.transaction() as db:
             db.execute("update works set starred = ? where id = ?", (int(on), work_id))
 
+    def set_removed(self, work_ids: Iterable[str], when: str) -> None:
+        """Put works into the bin; an empty `when` takes them out again."""
+        with self._database.transaction() as db:
+            for work_id in work_ids:
+                db.execute("update works set removed = ? where id = ?", (when, work_id))
+
+    def forget(self, work_ids: Iterable[str]) -> None:
+        """Delete the rows of works in the bin."""
+        with self._database.transaction() as db:
+            for work_id in work_ids:
+                db.execute("delete from works where id = ? and removed <> ''", (work_id,))
+
     def count(self, kind: str = "") -> int:
         """How many works there are, of one kind or (empty) of all."""
-        return int(self._database.rows("select count(*) from works where ? in ('', kind)", (kind,))[0][0])
+        return int(
+            self._database.rows("select count(*) from works where removed = '' and ? in ('', kind)", (kind,))[0][0]
+        )
 
 
 def _work(row: tuple[Any, ...]) -> Work:
-    work_id, seq, job, position, kind, title, created, recipe, assets, meta, notes, seconds, complete, starred = row
+    work_id, seq, job, position, kind, title, created, recipe, assets, meta, notes, seconds, complete, *more = row
+    starred, removed = more
     return Work(
         id=work_id,
         seq=seq,
@@ -128,4 +146,5 @@ def _work(row: tuple[Any, ...]) -> Work:
         seconds=seconds,
         complete=bool(complete),
         starred=bool(starred),
+        removed=removed,
     )

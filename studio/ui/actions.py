@@ -44,6 +44,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("save_as", "Save as …", ("Ctrl+S",), "The shown work"),
     Action("copy_work", "Copy the shown work", ("Ctrl+Shift+C",), "The shown work"),
     Action("star_work", "Star the shown work", ("Ctrl+D",), "The shown work"),
+    Action("remove_work", "Remove the shown work", (), "The shown work"),
     Action("reveal_work", "Show the file in its folder", ("Ctrl+Shift+F",), "The shown work"),
     Action("new_conversation", "New conversation", ("Ctrl+N",), "Text", "text"),
     Action("regenerate", "Answer once more", ("Ctrl+Shift+Return",), "Text", "text"),
@@ -63,6 +64,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("shortcuts", "Keyboard shortcuts", ("F1",), "General"),
     Action("open_data", "Open the data folder", (), "General"),
     Action("open_log", "Open the log", (), "General"),
+    Action("empty_bin", "Empty the bin …", (), "General"),
     Action("about", "About and licences", (), "General"),
     Action("close", "Quit", ("Ctrl+Q",), "General"),
 )

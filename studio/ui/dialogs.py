@@ -268,6 +268,29 @@ class ClosingDialog(QDialog):
         self.accept()
 
 
+class EmptyBinDialog(QDialog):
+    """Asked before what cannot be undone."""
+
+    def __init__(self, parent: QWidget, count: int) -> None:
+        super().__init__(parent)
+        self.setObjectName("bin_dialog")
+        self.setWindowTitle(tr("Empty the bin"))
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        words = one_or_many(count, "Delete the {n} removed work for good?", "Delete the {n} removed works for good?")
+        keep = Button(tr("Keep"), clicked=self.reject)
+        keep.setObjectName("bin_keep")
+        keep.setDefault(True)
+        delete = Button(tr("Delete for good"), clicked=self.accept)
+        delete.setObjectName("bin_delete")
+        around = QVBoxLayout(self)
+        around.setContentsMargins(20, 16, 20, 16)
+        around.setSpacing(12)
+        around.addWidget(Label(words, "title", wrap=True))
+        around.addWidget(Label(tr("Their files are deleted, and there is no way back."), wrap=True))
+        around.addLayout(row(None, keep, delete))
+        self.setMinimumWidth(400)
+
+
 def open_file(path: str) -> bool:
     """Open a file or folder with the system's own program."""
     return QDesktopServices.openUrl(QUrl.fromLocalFile(path))

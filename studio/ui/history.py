@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from PySide6.QtCore import (
     QUrl,
     Signal,
 )
-from PySide6.QtGui import QColor, QDrag, QImage, QImageReader, QPainter, QPainterPath, QPen, QPixmap
+from PySide6.QtGui import QColor, QDrag, QImage, QImageReader, QKeyEvent, QPainter, QPainterPath, QPen, QPixmap
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QLineEdit,
@@ -33,6 +34,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from studio.core.problems import NotFound
 from studio.core.text import shown
 from studio.core.works import Change, Work
 from studio.ui import theme
@@ -120,9 +122,24 @@ class WorksModel(QAbstractListModel):
         if not change.works or session is None:
             return
         ids = change.works
-        self._desk.tasks.read(self, lambda: [session.work(i) for i in ids], self._came)
+
+        def read() -> list[Work]:
+            found = []
+            for work_id in ids:
+                with contextlib.suppress(NotFound):  # the bin was emptied
+                    found.append(session.work(work_id))
+            return found
+
+        self._desk.tasks.read(self, read, self._came)
 
     def _came(self, works: list[Work]) -> None:
+        for gone in [w.id for w in works if w.removed]:
+            row_at = self.row_of(gone)
+            if row_at >= 0:
+                self.beginRemoveRows(QModelIndex(), row_at, row_at)
+                del self.works[row_at]
+                self.endRemoveRows()
+        works = [w for w in works if not w.removed]
         mine = [w for w in works if w.kind == self._kind]
         place = {w.id: i for i, w in enumerate(self.works)}
         # works are told of when they are made and when they are changed; an old one further down is not a new one
@@ -316,10 +333,11 @@ class WorkView(QListView):
     """The list itself.
 
     Signals:
-        opened(Work): clicked or chosen with the keys.
+        opened(Work): clicked or chosen with the keys. remove([Work]): Delete was pressed on these.
     """
 
     opened = Signal(object)
+    remove = Signal(list)
 
     def __init__(self, model: WorksModel, tiles: bool) -> None:
         super().__init__()
@@ -368,6 +386,12 @@ class WorkView(QListView):
         if work is not None and event.button() == Qt.MouseButton.LeftButton and not event.modifiers():
             self.opened.emit(work)  # also the one that was current already
 
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() in (Qt.Key.Key_Delete, Qt.Key.Key_Backspace) and self.chosen():
+            self.remove.emit(self.chosen())
+        else:
+            super().keyPressEvent(event)
+
     def chosen(self) -> list[Work]:
         """The selected works, in the order of the list."""
         indexes = sorted(self.selectedIndexes(), key=lambda i: i.row())
@@ -413,7 +437,7 @@ class HistoryPanel(QWidget):
         around.addWidget(self.view, 1)
         self.view.opened.connect(self.opened)
         self.view.customContextMenuRequested.connect(self._menu)
-        for signal in (self.model.modelReset, self.model.rowsInserted):
+        for signal in (self.model.modelReset, self.model.rowsInserted, self.model.rowsRemoved):
             signal.connect(self._tell_nothing)
         desk.refused.connect(self._tell_nothing)
         self._tell_nothing()

@@ -114,7 +114,7 @@ class Window(QMainWindow):
         self.gear = ToolButton(tr("Settings and more"), "settings")
         self.gear.setObjectName("gear")
         menu = QMenu(self.gear)
-        for name in ("settings", "shortcuts", "", "open_data", "open_log", "", "about", "close"):
+        for name in ("settings", "shortcuts", "", "open_data", "open_log", "empty_bin", "", "about", "close"):
             if name:
                 menu.addAction(self._actions[name])
             else:
@@ -295,6 +295,22 @@ class Window(QMainWindow):
 
     def about(self) -> None:
         dialogs.AboutDialog(self, self.desk).open()
+
+    def empty_bin(self) -> None:
+        """Delete what was removed, for good, after asking."""
+        session = self.desk.session
+        if session is None:
+            return
+
+        def ask(count: int) -> None:
+            if not count:
+                self.tell(tr("The bin is empty."))
+                return
+            asked = dialogs.EmptyBinDialog(self, count)
+            asked.accepted.connect(lambda: self.desk.tasks.write(self, session.empty_bin, None, self.tell_problem))
+            asked.open()
+
+        self.desk.tasks.read(self, lambda: len(session.bin()), ask)
 
     def open_data(self) -> None:
         if self.desk.session is not None:

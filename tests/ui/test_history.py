@@ -233,7 +233,7 @@ def test_details_tell_how_a_work_was_made(rig: Any, tmp_path: Path) -> None:
     }  # fmt: skip
     assert told["Model"] == "Painter" and told["Size"].replace("\u00a0", " ") == "72 × 64 px"
     assert told["Prompt"] == work.recipe.prompt
-    assert told["Seed"].replace(" ", "").replace("\u202f", "").replace(",", "") == "1234567"
+    assert told["Seed"].replace("\u00a0", "").replace("\u202f", "").replace(",", "") == "1234567"
     assert told["Steps"] == "3" and told["Guidance"] == "5"
     assert " s" in told["Time"] and told["File"].startswith("PNG, ") and ":" in told["Made"]
     # a work with remarks, cut short

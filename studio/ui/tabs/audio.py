@@ -305,6 +305,13 @@ class AudioTab(MakeTab):
                 self._stack.setCurrentWidget(self.empty)
         self._refresh_transport()
 
+    def clear(self) -> None:
+        self._round += 1
+        self.player.clear()
+        self.wave.clear()
+        self._stack.setCurrentWidget(self.empty)
+        self._refresh_transport()
+
     # -- showing ------------------------------------------------------------------------------------------------------
 
     def display(self, work: Work) -> None:

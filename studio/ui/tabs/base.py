@@ -23,6 +23,7 @@ from studio.core.events import Cancelled, EndEvent, Event, Failed, Finished, Log
 from studio.core.jobs import Job, JobState
 from studio.core.problems import Problem
 from studio.core.recipes import Recipe, kind_of
+from studio.core.text import shown
 from studio.core.works import Work
 from studio.ui import export
 from studio.ui.actions import keys_of
@@ -146,6 +147,7 @@ class MakeTab(QWidget):
         self.history = HistoryPanel(desk, self.kind, tiles=self.tiles)
         self.history.opened.connect(self.show_work)
         self.history.menu.connect(self.fill_menu)
+        self.history.view.remove.connect(self.remove)
         self.history.model.came.connect(self._came)
         self.history.model.loaded.connect(self._first_page)
         self.details = DetailsPanel(desk)
@@ -205,6 +207,9 @@ class MakeTab(QWidget):
     def display(self, work: Work) -> None:
         """Show a work in the middle."""
         raise NotImplementedError
+
+    def clear(self) -> None:
+        """Nothing is to be shown."""
 
     def begun(self, job_id: str) -> None:
         """A job of this tab was asked for here, or is found at work: make room for what comes of it."""
@@ -478,6 +483,44 @@ class MakeTab(QWidget):
 
         self.desk.tasks.write(self, keep, done, self.tell_problem)
 
+    def remove_work(self) -> None:
+        if self.work is not None:
+            self.remove([self.work])
+
+    def remove(self, works: list[Work]) -> None:
+        """Put works into the bin, with a way back, and show what stood beside them."""
+        session = self.desk.session
+        if session is None or not works:
+            return
+        ids = [work.id for work in works]
+        rows = sorted(self.history.model.row_of(work_id) for work_id in ids)
+        after = self.history.model.works[rows[-1] + 1 :] + self.history.model.works[: max(0, rows[0])][::-1]
+
+        def back() -> None:
+            def done(_: Any) -> None:
+                self.history.model.reload()
+                self.show_work(works[0])
+
+            self.desk.tasks.write(self, lambda: session.restore(*ids), done, self.tell_problem)
+
+        def done(_: Any) -> None:
+            if self.work is not None and self.work.id in ids:
+                if after:
+                    self.show_work(after[0])
+                else:
+                    self.work = None
+                    self.details.show_work(None)
+                    self.clear()
+            title = shown(works[0].title, 40)
+            sentence = (
+                tr("“{title}” was removed.", title=title)
+                if len(ids) == 1
+                else tr("{n} works were removed.", n=len(ids))
+            )
+            self.desk.told.emit(sentence, "", (tr("Undo"), back))
+
+        self.desk.tasks.write(self, lambda: session.remove(*ids), done, self.tell_problem)
+
     def reveal_work(self) -> None:
         if self.work is not None:
             self.reveal(self.work)
@@ -502,12 +545,19 @@ class MakeTab(QWidget):
             (tr("Copy"), then(lambda: self.show_work(work), self.copy_work)),
             (tr("Remove the star") if work.starred else tr("Star"), lambda: self.star(work, not work.starred)),
             (tr("Show the file in its folder"), lambda: self.reveal(work)),
+            None,
+            (tr("Remove"), lambda: self.remove(self._meant(work))),
         ]
         for entry in entries:
             if entry is None:
                 menu.addSeparator()
             else:
                 menu.addAction(as_button(entry[0])).triggered.connect(lambda _=False, does=entry[1]: does())
+
+    def _meant(self, work: Work) -> list[Work]:
+        """All chosen works, where the one that was clicked is among them."""
+        chosen = self.history.view.chosen()
+        return chosen if any(w.id == work.id for w in chosen) else [work]
 
     def own_entries(self, work: Work) -> list[tuple[str, Callable[[], Any]] | None]:
         return []

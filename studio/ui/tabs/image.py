@@ -208,6 +208,13 @@ class ImageTab(MakeTab):
         else:
             super()._came(works)
 
+    def clear(self) -> None:
+        self._leave_modes()
+        self._batch, self._other = [], None
+        self.canvas.clear()
+        self._stack.setCurrentWidget(self.empty)
+        self._refresh_tools()
+
     # -- showing ------------------------------------------------------------------------------------------------------
 
     def show_work(self, work: Work) -> None:

@@ -422,6 +422,11 @@ class TextTab(MakeTab):
             self.take_text(turn.prompt.toPlainText() + (turn.answers[0].text.toPlainText() if turn.answers else ""))
             self.make()
 
+    def clear(self) -> None:
+        if not self._chat:
+            self.page.clear()
+            self._complete_stack.setCurrentWidget(self.empty)
+
     # -- showing ------------------------------------------------------------------------------------------------------
 
     def show_details(self, work: Work) -> None:

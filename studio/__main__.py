@@ -18,12 +18,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         from studio.engines.text import render_template
 
         return render_template.main()
-    from studio import cli
-
-    if arguments in ([], ["window"]):
+    if arguments in ([], ["window"]):  # without the command line, which it would have to load first
+        from studio.app.home import default_home
         from studio.ui import app
 
-        return app.main(cli.default_home())
+        return app.main(default_home())
+    from studio import cli
+
     return cli.main(arguments)
 
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from studio import __version__
+from studio.app.home import default_home
 from studio.core.events import Cancelled, EndEvent, Failed
 from studio.core.jobs import Job
 from studio.core.paths import Paths
@@ -36,16 +37,6 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise _Usage(f"{message[:1].upper()}{message[1:]}.", f"“{self.prog} --help” shows what it takes.")
-
-
-def default_home() -> Path:
-    """STUDIO_HOME, or the system's place for a program's data."""
-    chosen = os.environ.get("STUDIO_HOME")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("studio", appauthor=False))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -41,7 +41,7 @@ from studio.ui import theme
 from studio.ui.desk import Desk
 from studio.ui.icons import icon
 from studio.ui.strings import as_tip, duration, tr
-from studio.ui.widgets import Label, ToolButton, pointed, row
+from studio.ui.widgets import LATER, Label, ToolButton, pointed, row
 
 PAGE = 100  # works fetched at a time
 THUMBNAILS = 240  # kept in memory
@@ -422,7 +422,7 @@ class HistoryPanel(QWidget):
         self.search.setObjectName("history_search")
         self.search.setAccessibleName(tr("Search the history"))
         self.search.setPlaceholderText(tr("Search"))
-        self.search.setClearButtonEnabled(True)
+        QTimer.singleShot(LATER, self.search, lambda: self.search.setClearButtonEnabled(True))  # looks for an icon
         self._soon = QTimer(self, singleShot=True, interval=SEARCH_AFTER)
         self._soon.timeout.connect(self._filter)
         self.search.textChanged.connect(lambda _: self._soon.start())

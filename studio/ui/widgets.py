@@ -36,6 +36,9 @@ from studio.ui.strings import as_button, as_tip, tr
 LONG_RUN = 5_000  # characters without a space between them
 
 
+LATER = 200  # ms; what the first look at the window does not need is done then
+
+
 class Label(QLabel):
     """A label of plain text; with `elide` one line that ends in “…” where it does not fit.
 
@@ -372,19 +375,16 @@ class Notice(QFrame):
         self.sentence = Label(wrap=True)
         self.sentence.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.hint = Label(role="soft", wrap=True)
-        self.detail = QPlainTextEdit()
-        self.detail.setReadOnly(True)
-        self.detail.setAccessibleName(tr("Details"))
-        self.detail.setMaximumHeight(140)
-        self.detail.setTabChangesFocus(True)
+        self.detail: QPlainTextEdit | None = None  # made when first needed: most messages have no details
         self.more = ToolButton(tr("Show the details"), text=tr("Details"), checkable=True)
-        self.more.toggled.connect(self.detail.setVisible)
+        self.more.toggled.connect(self._unfold)
         self.more.toggled.connect(lambda _: self.shown.emit())
         self.act = Button("")
         self.close_button = ToolButton(tr("Close this message"), "x", clicked=self.put_away)
         if not closable:
             self.close_button.hide()
         self._does: Callable[[], Any] | None = None
+        self._detail = ""
         self.act.clicked.connect(self._acted)
         words = QVBoxLayout()
         words.setSpacing(2)
@@ -399,7 +399,7 @@ class Notice(QFrame):
         around = QVBoxLayout(self)
         around.setContentsMargins(12, 8, 8, 8)
         around.addLayout(across)
-        around.addWidget(self.detail)
+        self._around = around
         self.hide()
 
     def tell(
@@ -411,10 +411,11 @@ class Notice(QFrame):
         repolish(self.sentence, "problem" if bad else "")
         self.hint.setText(hint)
         self.hint.setVisible(bool(hint))
-        self.detail.setPlainText(detail)
+        self._detail = detail
         self.more.setChecked(False)
         self.more.setVisible(bool(detail))
-        self.detail.hide()
+        if self.detail is not None:
+            self.detail.hide()
         self.act.say(action)
         self.act.setVisible(bool(action))
         self._does = does
@@ -424,6 +425,17 @@ class Notice(QFrame):
 
     def problem(self, problem: Problem, *, action: str = "", does: Callable[[], Any] | None = None) -> None:
         self.tell(problem.sentence, problem.hint, detail=problem.detail, bad=True, action=action, does=does)
+
+    def _unfold(self, opened: bool) -> None:
+        if self.detail is None:
+            self.detail = QPlainTextEdit()
+            self.detail.setReadOnly(True)
+            self.detail.setAccessibleName(tr("Details"))
+            self.detail.setMaximumHeight(140)
+            self.detail.setTabChangesFocus(True)
+            self._around.addWidget(self.detail)
+        self.detail.setPlainText(self._detail)
+        self.detail.setVisible(opened)
 
     def put_away(self) -> None:
         self.hide()

@@ -25,10 +25,9 @@ from studio.core.events import Event, Failed, Finished
 from studio.core.problems import Problem
 from studio.core.recipes import ExportRecipe, Recipe, kind_of
 from studio.core.works import Change, Work
-from studio.ui import dialogs, theme
+from studio.ui import theme
 from studio.ui.actions import ACTIONS, Action, keys_of
 from studio.ui.desk import Desk
-from studio.ui.palette import Palette
 from studio.ui.queue import JobStrip, QueuePanel
 from studio.ui.strings import tr
 from studio.ui.tabs import TABS, TabEntry
@@ -253,6 +252,8 @@ class Window(QMainWindow):
 
     def palette_(self) -> None:
         """Open the command palette."""
+        from studio.ui.palette import Palette  # here, as the dialogs: not needed for the first look
+
         palette = Palette(self, self.desk, self.usable)
         palette.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         palette.action.connect(self.do)
@@ -288,13 +289,19 @@ class Window(QMainWindow):
 
     def settings(self) -> None:
         if self.desk.session is not None:
-            dialogs.SettingsDialog(self, self.desk).open()
+            from studio.ui.dialogs import SettingsDialog
+
+            SettingsDialog(self, self.desk).open()
 
     def shortcuts(self) -> None:
-        dialogs.ShortcutsDialog(self).open()
+        from studio.ui.dialogs import ShortcutsDialog
+
+        ShortcutsDialog(self).open()
 
     def about(self) -> None:
-        dialogs.AboutDialog(self, self.desk).open()
+        from studio.ui.dialogs import AboutDialog
+
+        AboutDialog(self, self.desk).open()
 
     def empty_bin(self) -> None:
         """Delete what was removed, for good, after asking."""
@@ -306,7 +313,9 @@ class Window(QMainWindow):
             if not count:
                 self.tell(tr("The bin is empty."))
                 return
-            asked = dialogs.EmptyBinDialog(self, count)
+            from studio.ui.dialogs import EmptyBinDialog
+
+            asked = EmptyBinDialog(self, count)
             asked.accepted.connect(lambda: self.desk.tasks.write(self, session.empty_bin, None, self.tell_problem))
             asked.open()
 
@@ -472,7 +481,9 @@ class Window(QMainWindow):
         running, waiting = self.desk.track.running(), self.desk.track.waiting()
         answer = "requeue"
         if running:
-            asked = dialogs.ClosingDialog(self, len(running), len(waiting))
+            from studio.ui.dialogs import ClosingDialog
+
+            asked = ClosingDialog(self, len(running), len(waiting))
             asked.exec()
             answer = asked.answer
             asked.deleteLater()

@@ -25,7 +25,7 @@ def lines(work: Work, desk: Desk) -> list[tuple[str, str]]:
     card = next((c for c in desk.models if c.id == model), None)
     found = [(tr("Model") if work.kind != "speech" else tr("Voice"), shown(card.name if card else model))]
     words = WORDS[work.kind]
-    found.insert(0, (tr("Text") if work.kind == "speech" else tr("Prompt"), shown(str(getattr(recipe, words)), 160)))
+    found.insert(0, (tr("Text") if work.kind == "speech" else tr("Prompt"), shown(str(getattr(recipe, words)), 100)))
     for field in fields(RECIPES[work.kind]):
         value = getattr(recipe, field.name)
         if field.name in (words, MODEL_FIELD[work.kind], "n", "count", "width", "height") or field.type == "other":

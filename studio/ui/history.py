@@ -371,7 +371,7 @@ class WorkView(QListView):
         if self._tiles:
             # room for the scroll bar is kept, so that its coming does not move the tiles
             width = self.width() - self.verticalScrollBar().sizeHint().width() - 4
-            side = max(72, width // max(1, round(width / 104)))
+            side = max(72, width // max(1, round(width / 112)))
             self.setGridSize(QSize(side, side))
         super().resizeEvent(event)
 

@@ -203,7 +203,7 @@ class AudioTab(MakeTab):
         self.volume.setToolTip(as_tip(tr("Volume")))
         self.volume.setRange(0, 100)
         self.volume.setValue(100)
-        self.volume.setMinimumWidth(40)
+        self.volume.setMinimumWidth(32)
         self.volume.setMaximumWidth(96)
         self.volume.setMinimumHeight(28)
         self.volume.valueChanged.connect(lambda value: setattr(self.player, "volume", value / 100))
@@ -218,7 +218,7 @@ class AudioTab(MakeTab):
         )
         for name in ("play", "back", "copy", "save"):
             getattr(self, f"{name}_button").setObjectName(f"audio_{name}")
-        self.time.setMinimumWidth(self.time.fontMetrics().horizontalAdvance("0:00:00 / 0:00:00"))
+        self.time.setMinimumWidth(self.time.fontMetrics().horizontalAdvance("00:00 / 00:00"))
         transport = row(self.back_button, self.play_button, 4, self.time, 8)
         transport.addStretch(1)
         for widget in (self.volume, self.copy_button, self.save_button):

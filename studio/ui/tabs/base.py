@@ -659,7 +659,7 @@ class MakeTab(QWidget):
         return [self.split, self.right_split]
 
     def _restore_splitters(self) -> None:
-        usual = {f"{self.kind}.split": [344, 10_000, 232], f"{self.kind}.right": [360, 280]}
+        usual = {f"{self.kind}.split": [344, 10_000, 264], f"{self.kind}.right": [360, 280]}
         for split in self.splitters():
             name = split.objectName()
             sizes = self.desk.state.splitters.get(name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from PySide6.QtCore import QMimeData, Qt, QTimer, Signal
+from PySide6.QtCore import QMimeData, Qt, Signal
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QButtonGroup, QFrame, QMenu, QStackedLayout, QStackedWidget, QVBoxLayout, QWidget
 
@@ -25,7 +25,7 @@ from studio.ui.fields import PlainEdit
 from studio.ui.prompts import filled, templates
 from studio.ui.strings import as_tip, tr
 from studio.ui.tabs.base import EmptyState, MakeTab
-from studio.ui.widgets import LATER, Button, Notice, ToolButton, one_stop, row, tab_first, then
+from studio.ui.widgets import Button, Notice, ToolButton, one_stop, row, tab_first, then
 
 CHAT_ONLY = ("system", "template")
 MODE = "text.mode"  # in the remembered drafts
@@ -81,12 +81,17 @@ class TextTab(MakeTab):
         super().__init__(desk)
         self._build_modes()
         # made last, but they stand first
-        first = (self.complete_button, self.chat_button, self.templates_button)
-        QTimer.singleShot(LATER, self, lambda: tab_first(self, *first))
+        if desk.session is None:
+            desk.opened.connect(self._order_tabs)  # after the first paint: walking through all widgets takes a while
+        else:
+            self._order_tabs()
         self._set_mode(self._chat, remember=False)
         desk.opened.connect(self._reopen)
         if desk.session is not None:
             self._reopen()
+
+    def _order_tabs(self) -> None:
+        tab_first(self, self.complete_button, self.chat_button, self.templates_button)
 
     # -- what it is made of -------------------------------------------------------------------------------------------
 

@@ -275,12 +275,6 @@ class TextTab(MakeTab):
     def taken(self, values: dict[str, Any]) -> dict[str, Any]:
         return {**{n: v for n, v in values.items() if n not in CHAT_ONLY}, "mode": "complete"}
 
-    def _press(self) -> None:
-        if self.desk.track.unfinished(self.kind):
-            self.stop()
-        else:
-            self.make()
-
     def refresh_button(self) -> None:
         super().refresh_button()
         unfinished = self.desk.track.unfinished(self.kind)

@@ -44,7 +44,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("save_as", "Save as …", ("Ctrl+S",), "The shown work"),
     Action("copy_work", "Copy the shown work", ("Ctrl+Shift+C",), "The shown work"),
     Action("star_work", "Star the shown work", ("Ctrl+D",), "The shown work"),
-    Action("remove_work", "Remove the shown work", (), "The shown work"),
+    Action("remove_work", "Remove the shown work", ("Ctrl+Shift+Del",), "The shown work"),
     Action("reveal_work", "Show the file in its folder", ("Ctrl+Shift+F",), "The shown work"),
     Action("new_conversation", "New conversation", ("Ctrl+N",), "Text", "text"),
     Action("regenerate", "Answer once more", ("Ctrl+Shift+Return",), "Text", "text"),
@@ -62,10 +62,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("settings", "Settings …", ("Ctrl+,",), "General"),
     Action("toggle_theme", "Switch between light and dark", ("Ctrl+Shift+T",), "General"),
     Action("shortcuts", "Keyboard shortcuts", ("F1",), "General"),
-    Action("open_data", "Open the data folder", (), "General"),
-    Action("open_log", "Open the log", (), "General"),
-    Action("empty_bin", "Empty the bin …", (), "General"),
-    Action("about", "About and licences", (), "General"),
+    Action("open_data", "Open the data folder", ("Ctrl+Shift+O",), "General"),
+    Action("open_log", "Open the log", ("Ctrl+Shift+L",), "General"),
+    Action("empty_bin", "Empty the bin …", ("Ctrl+Shift+E",), "General"),
+    Action("about", "About and licences", ("Shift+F1",), "General"),
     Action("close", "Quit", ("Ctrl+Q",), "General"),
 )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from PySide6.QtCore import (
     QAbstractListModel,
+    QItemSelectionModel,
     QMimeData,
     QModelIndex,
     QPersistentModelIndex,
@@ -471,7 +472,9 @@ class HistoryPanel(QWidget):
         if at >= 0:
             index = self.model.index(at)
             if self.view.currentIndex() != index:  # it may be the last one of several that are being selected
-                self.view.setCurrentIndex(index)
+                # said outright: the view itself would go by the keys that are held, and Ctrl of Ctrl+Enter often is
+                chosen = QItemSelectionModel.SelectionFlag.ClearAndSelect
+                self.view.selectionModel().setCurrentIndex(index, chosen)
             self.view.scrollTo(index)
 
     def neighbour(self, work_id: str, step: int) -> Work | None:

@@ -259,7 +259,7 @@ class AudioTab(MakeTab):
         self._refresh_transport()
 
     def _reading(self, job_id: str, recipe: Any) -> None:
-        if job_id == self._streaming and isinstance(recipe, SpeechRecipe):
+        if job_id == self._streaming and not self._loaded and isinstance(recipe, SpeechRecipe):
             self._set_sentences(self._sentences, recipe.text)
 
     def progressed(self, event: Event) -> None:
@@ -298,6 +298,7 @@ class AudioTab(MakeTab):
         self.player.finished_adding()
         self.wave.finished_adding()
         if not getattr(event, "works", ()):
+            self._streaming = ""  # what was read for it comes too late now
             if self.work is not None:
                 self.display(self.work)
             else:

@@ -38,7 +38,6 @@ class Desk(QObject):
         failed(Problem): something asked for here could not be done.
         sent(str, str): a text for the tab of a kind, to become its prompt.
         reuse(Work, str): a work's recipe for the tab of its kind; "all", "prompt", "settings" or "seed" of it.
-        show_work(Work): a work to be shown in the tab of its kind.
     """
 
     opened = Signal()
@@ -51,7 +50,6 @@ class Desk(QObject):
     failed = Signal(object)
     sent = Signal(str, str)
     reuse = Signal(object, str)
-    show_work = Signal(object)
 
     def __init__(self, parent: QObject | None, keeper_path: Path, state: WindowState) -> None:
         super().__init__(parent)
@@ -221,13 +219,11 @@ class Desk(QObject):
 
     def again(self, work: Work) -> None:
         """Make a work's recipe once more with another seed."""
-        field = MODEL_FIELD[work.kind]
         given = {
             name: getattr(work.recipe, name)
             for name in work.recipe.__struct_fields__
             if name not in ("made_with", "seed") and getattr(work.recipe, name) is not None
         }
-        given[field] = getattr(work.recipe, field)
         self.submit(work.kind, given, lambda _: None, self.failed.emit)
 
     def warm(self, kind: str) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from PySide6.QtCore import Qt, QTimer, QUrl
-from PySide6.QtGui import QDesktopServices
+from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import QComboBox, QDialog, QGridLayout, QPlainTextEdit, QScrollArea, QVBoxLayout, QWidget
 
 from studio import __version__
@@ -17,8 +16,8 @@ from studio.core.settings import Settings, declared
 from studio.core.text import shown
 from studio.ui.actions import ACTIONS, keys_of
 from studio.ui.desk import Desk
-from studio.ui.fields import Editor, FieldRow, described, editor_for
-from studio.ui.strings import as_tip, one_or_many, tr
+from studio.ui.fields import Editor, FieldRow, editor_for
+from studio.ui.strings import one_or_many, tr
 from studio.ui.widgets import Button, Label, Notice, row
 
 REST = 200  # ms after the last step of a slider
@@ -31,9 +30,7 @@ class NameEditor(Editor):
     def __init__(self, field: Field, desk: Desk, kind: str) -> None:
         super().__init__(field)
         self._box = QComboBox()
-        self._box.setObjectName(field.name)
-        self._box.setAccessibleName(tr(field.title))
-        self._box.setToolTip(as_tip(described(field)))
+        self.introduce(self._box)
         self._box.addItem(tr("the first"), "")
         for card in desk.cards(kind):
             self._box.addItem(shown(card.name), card.id)
@@ -289,8 +286,3 @@ class EmptyBinDialog(QDialog):
         around.addWidget(Label(tr("Their files are deleted, and there is no way back."), wrap=True))
         around.addLayout(row(None, keep, delete))
         self.setMinimumWidth(400)
-
-
-def open_file(path: str) -> bool:
-    """Open a file or folder with the system's own program."""
-    return QDesktopServices.openUrl(QUrl.fromLocalFile(path))

@@ -43,6 +43,12 @@ class Editor(QWidget):
         super().__init__()
         self.field = field
 
+    def introduce(self, widget: QWidget) -> None:
+        """Give the widget that takes the value the field's name, title and description."""
+        widget.setObjectName(self.field.name)
+        widget.setAccessibleName(tr(self.field.title))
+        widget.setToolTip(as_tip(described(self.field)))
+
     def value(self) -> Any:
         raise NotImplementedError
 
@@ -202,9 +208,7 @@ class OptionalNumber(Editor):
     def __init__(self, field: Field) -> None:
         super().__init__(field)
         self._line = QLineEdit()
-        self._line.setObjectName(field.name)
-        self._line.setAccessibleName(tr(field.title))
-        self._line.setToolTip(as_tip(described(field)))
+        self.introduce(self._line)
         if field.type == "float":
             self._line.setValidator(QDoubleValidator(self))
         elif (field.high or 0) < 2**31:
@@ -284,9 +288,7 @@ class ChoiceEditor(Editor):
     def __init__(self, field: Field) -> None:
         super().__init__(field)
         self._box = QComboBox()
-        self._box.setObjectName(field.name)
-        self._box.setAccessibleName(tr(field.title))
-        self._box.setToolTip(as_tip(described(field)))
+        self.introduce(self._box)
         self._box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self._box.installEventFilter(CalmWheel(self))
         for choice in field.choices:
@@ -310,9 +312,7 @@ class SwitchEditor(Editor):
     def __init__(self, field: Field) -> None:
         super().__init__(field)
         self._box = QCheckBox()
-        self._box.setObjectName(field.name)
-        self._box.setAccessibleName(tr(field.title))
-        self._box.setToolTip(as_tip(described(field)))
+        self.introduce(self._box)
         self._box.setMinimumHeight(28)
         self._box.clicked.connect(lambda *_: self.changed.emit())
         self.setLayout(row(self._box, None))
@@ -335,9 +335,7 @@ class LineEditor(Editor):
     def __init__(self, field: Field) -> None:
         super().__init__(field)
         self._line = QLineEdit()
-        self._line.setObjectName(field.name)
-        self._line.setAccessibleName(tr(field.title))
-        self._line.setToolTip(as_tip(described(field)))
+        self.introduce(self._line)
         self._line.textEdited.connect(lambda _: self.changed.emit())
         self.setLayout(row(self._line))
 

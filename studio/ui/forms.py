@@ -14,7 +14,7 @@ from studio.core.problems import Problem
 from studio.core.recipes import COUNT_FIELD, MODEL_FIELD, RECIPES, WORDS, Field, Recipe, fields
 from studio.core.text import shown
 from studio.ui.desk import Desk
-from studio.ui.fields import Editor, FieldRow, SeedEditor, TextEditor, described, editor_for
+from studio.ui.fields import Editor, FieldRow, SeedEditor, TextEditor, editor_for
 from studio.ui.strings import as_tip, duration, one_or_many, size_of, tr
 from studio.ui.widgets import Fold, ToolButton, row
 
@@ -65,9 +65,7 @@ class ModelEditor(Editor):
         self._kind, self._desk = kind, desk
         self._wanted = ""
         self._box = QComboBox()
-        self._box.setObjectName(field.name)
-        self._box.setAccessibleName(tr(field.title))
-        self._box.setToolTip(as_tip(described(field)))
+        self.introduce(self._box)
         self._box.setMinimumContentsLength(8)
         self._box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self._box.installEventFilter(_OpensFirst(self))

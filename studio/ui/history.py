@@ -226,7 +226,7 @@ def small_picture(path: Path, side: int = SIDE) -> QImage:
 
 
 def mime_of(works: list[Work], desk: Desk) -> QMimeData:
-    """Works as files for other programs; a text also as text."""
+    """Works as files for other programs."""
     data = QMimeData()
     session = desk.session
     if session is not None:

@@ -26,7 +26,7 @@ from studio.core.problems import Problem
 from studio.core.recipes import ExportRecipe, Recipe, kind_of
 from studio.core.works import Change, Work
 from studio.ui import theme
-from studio.ui.actions import ACTIONS, Action, keys_of
+from studio.ui.actions import ACTIONS, BY_NAME, Action, keys_of
 from studio.ui.desk import Desk
 from studio.ui.queue import JobStrip, QueuePanel
 from studio.ui.strings import tr
@@ -240,7 +240,7 @@ class Window(QMainWindow):
 
     def do(self, name: str) -> None:
         """Do an action by its name, in the window or in the open tab."""
-        declared = next(a for a in ACTIONS if a.name == name)
+        declared = BY_NAME[name]
         if not self.usable(declared):
             return
         own = {"palette": self.palette_, "close": self.close}.get(name)

@@ -478,6 +478,9 @@ class AudioTab(MakeTab):
     def own_entries(self, work: Work) -> list[tuple[str, Callable[[], Any]] | None]:
         return [(tr("Play"), then(lambda: self.show_work(work), lambda: self._play_when_loaded(work)))]
 
+    def copied(self) -> None:
+        self.copy_button.flash()
+
     def add_content(self, data: QMimeData) -> None:
         if self.work is not None and isinstance(self.work.recipe, SpeechRecipe):
             data.setText(self.work.recipe.text)

@@ -31,9 +31,9 @@ from studio.ui.desk import Desk
 from studio.ui.details import DetailsPanel
 from studio.ui.fields import EnterFilter
 from studio.ui.forms import Form
-from studio.ui.history import HistoryPanel
+from studio.ui.history import HistoryPanel, mime_of
 from studio.ui.strings import as_button, tr
-from studio.ui.widgets import Button, Flow, Label, Notice, ToolButton, row, then
+from studio.ui.widgets import Button, Label, Notice, ToolButton, row, then
 
 
 class EmptyState(QWidget):
@@ -100,7 +100,6 @@ class MakeTab(QWidget):
         self.form = Form(self.kind, desk, leave_out=self.leave_out)
         self.form.changed.connect(self._edited)
         self.form.model_editor.refused.connect(self.tell_problem)
-        self.form.model_changed.connect(self._model_changed)
         self.notice = Notice()
         self.notice.setObjectName("notice")
         self.go = Button("", role="primary", clicked=self._press)
@@ -387,9 +386,6 @@ class MakeTab(QWidget):
         if self.notice.isVisible() and not self.notice.more.isVisible():
             self.notice.hide()
 
-    def _model_changed(self) -> None:
-        pass
-
     # -- works --------------------------------------------------------------------------------------------------------
 
     def show_work(self, work: Work) -> None:
@@ -452,13 +448,13 @@ class MakeTab(QWidget):
     def copy_work(self) -> None:
         """Put the shown work on the clipboard, as its content and as a file."""
         if self.work is not None and self.desk.session is not None:
-            data = QMimeData()
-            data.setUrls([QUrl.fromLocalFile(str(self.desk.session.path(self.work)))])
+            data = mime_of([self.work], self.desk)
             self.add_content(data)
             QGuiApplication.clipboard().setMimeData(data)
-            button = getattr(self, "copy_button", None)
-            if isinstance(button, ToolButton):
-                button.flash()
+            self.copied()
+
+    def copied(self) -> None:
+        """Show that the work is on the clipboard."""
 
     def add_content(self, data: QMimeData) -> None:
         """The work's content, beside the address of its file."""
@@ -679,12 +675,3 @@ def open_folder(path: Path) -> None:
     """Show a folder or a file with the system's own program."""
     with contextlib.suppress(OSError):
         QDesktopServices.openUrl(QUrl.fromLocalFile(str(path)))
-
-
-def chips(*buttons: QWidget) -> QWidget:
-    """Buttons in lines as wide as fit."""
-    made = QWidget()
-    flow = Flow(made)
-    for button in buttons:
-        flow.addWidget(button)
-    return made

@@ -409,6 +409,9 @@ class ImageTab(MakeTab):
         if work is not None:
             self._load(work, done)  # it may still be on its way
 
+    def copied(self) -> None:
+        self.copy_button.flash()
+
     def add_content(self, data: QMimeData) -> None:
         image = self._pictures.get(self.work.id) if self.work else None
         if image is not None and not image.isNull():

@@ -23,6 +23,24 @@ class Started(_Event, frozen=True, kw_only=True, tag="started"):
     """The job was handed to a worker."""
 
 
+class Again(_Event, frozen=True, kw_only=True, tag="again"):
+    """The job begins once more from its start, by itself: what came from it so far is void. `why` in one sentence."""
+
+    why: str
+
+
+class Held(_Event, frozen=True, kw_only=True, tag="held"):
+    """It was made and waits until it can be saved; it ends when that is done. `problem` says what is in the way."""
+
+    problem: Problem
+
+
+class Silent(_Event, frozen=True, kw_only=True, tag="silent"):
+    """The worker has given no sign of life for `seconds`; 0 once it does again. A cancel ends it at once."""
+
+    seconds: float
+
+
 class Loading(_Event, frozen=True, kw_only=True, tag="loading"):
     """The model is being made ready. `fraction` 0…1, or None where the library does not tell."""
 
@@ -84,7 +102,10 @@ class Finished(_Event, frozen=True, kw_only=True, tag="finished"):
 
 
 class Failed(_Event, frozen=True, kw_only=True, tag="failed"):
+    """`works` is what had been finished before, or kept in part."""
+
     problem: Problem
+    works: tuple[Work, ...] = ()
 
 
 class Cancelled(_Event, frozen=True, kw_only=True, tag="cancelled"):
@@ -94,6 +115,7 @@ class Cancelled(_Event, frozen=True, kw_only=True, tag="cancelled"):
 
 
 Event = (
-    Queued | Started | Loading | Progress | Preview | Token | Piece | Log | Cancelling | Finished | Failed | Cancelled
-)
+    Queued | Started | Again | Held | Silent | Loading | Progress | Preview | Token | Piece | Log | Cancelling
+    | Finished | Failed | Cancelled
+)  # fmt: skip
 EndEvent = Finished | Failed | Cancelled

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
+# From the fastest to the thriftiest. Each holds less at once than the one before and is slower:
+#   full        everything on the device
+#   sliced      attention in slices
+#   tiled       and pictures are decoded in tiles
+#   offload     and a part of the model is on the graphics card only while it is at work
+#   sequential  and a layer only while it is at work
+# The last two mean nothing where there is no graphics card.
+MEMORY_MODES = ("full", "sliced", "tiled", "offload", "sequential")
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How a job is to be run: decided before it starts, from settings, machine and the recipe's `made_with`.
@@ -14,6 +23,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         n_batch: prompt tokens per batch (text), at least 32; small enough that cancel is heard between batches.
         n_ctx: context window in tokens (text), 0 for the engine's choice.
         preview_every: steps between previews, 0 for none.
+        memory: "auto", or one of MEMORY_MODES to begin with; where memory runs out the next one is taken.
         again: a work is made again in the circumstances of its first time; a device that this computer lacks is
             replaced, and the difference is told, instead of refusing.
     """
@@ -24,4 +34,5 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     n_batch: int = 128
     n_ctx: int = 0
     preview_every: int = 1
+    memory: str = "auto"
     again: bool = False

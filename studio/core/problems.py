@@ -90,13 +90,33 @@ class WorkerDied(StudioError):
 
 
 class Interrupted(StudioError):
+    """The studio went away while a job ran."""
+
     code = "interrupted"
+
+
+class SetAside(StudioError):
+    """A job's worker went away twice; it is not tried again by itself."""
+
+    code = "set_aside"
 
 
 class NotSaved(StudioError):
     """A file could not be written: disk full, no permission, a folder in the way."""
 
     code = "not_saved"
+
+
+class ReadOnly(NotSaved):
+    """The library is open for reading only; the sentence says why."""
+
+    code = "read_only"
+
+
+class LibraryMoved(NotSaved):
+    """The data folder was moved, deleted or replaced while the studio had it open."""
+
+    code = "library_moved"
 
 
 class NotRead(StudioError):

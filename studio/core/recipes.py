@@ -60,6 +60,7 @@ class MadeWith(msgspec.Struct, frozen=True, kw_only=True):
         device: "cpu", "cuda:0", "mps"; dtype: "float32", "bfloat16", …; both as torch writes them.
         threads: processor threads of the engine. n_batch: prompt tokens per batch (text only).
         n_ctx: length of the context window in tokens (text only).
+        memory: how memory was saved, one of plans.MEMORY_MODES; empty for "full".
         versions: library name -> version.
         system: operating system and processor architecture.
     """
@@ -71,6 +72,7 @@ class MadeWith(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 0
     n_batch: int = 0
     n_ctx: int = 0
+    memory: str = ""
     versions: dict[str, str] = {}
     system: str = ""
 

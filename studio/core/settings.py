@@ -38,6 +38,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             ge=0.1, le=60.0,
         ),
     ] = 3.0  # fmt: skip
+    memory: Annotated[
+        Literal["auto", "full", "sliced", "tiled", "offload", "sequential"],
+        _about(
+            "Memory", "How pictures save memory; auto begins with what fits. A thriftier way is slower, and is taken by "
+            "itself when memory runs out.",
+        ),
+    ] = "auto"  # fmt: skip
+    memory_limit: Annotated[
+        float,
+        _about(
+            "Memory for models", "How much all loaded models may hold together; 0 takes what the computer has.",
+            unit="GB", ge=0.0, le=4096.0,
+        ),
+    ] = 0.0  # fmt: skip
+    idle_minutes: Annotated[
+        float,
+        _about(
+            "Unload after", "A model that nobody has used for so long gives its memory back; 0 keeps it.", unit="min",
+            ge=0.0, le=1440.0,
+        ),
+    ] = 15.0  # fmt: skip
     text_model: Annotated[str, _about("Text model", "Used when a recipe names none; empty takes the first.")] = ""
     image_model: Annotated[str, _about("Picture model", "Used when a recipe names none; empty takes the first.")] = ""
     voice: Annotated[str, _about("Voice", "Used when a recipe names none; empty takes the first.")] = ""

@@ -41,8 +41,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     memory: Annotated[
         Literal["auto", "full", "sliced", "tiled", "offload", "sequential"],
         _about(
-            "Memory", "How pictures save memory; auto begins with what fits. A thriftier way is slower, and is taken by "
-            "itself when memory runs out.",
+            "Memory",
+            "How pictures save memory; auto begins with what fits. A thriftier way is slower, and is taken by itself "
+            "when memory runs out.",
         ),
     ] = "auto"  # fmt: skip
     memory_limit: Annotated[

@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any
 
-from studio.core.events import Cancelling, EndEvent, Loading, Log, Progress, Token
+from studio.core.events import Again, Cancelling, EndEvent, Failed, Held, Loading, Log, Progress, Silent, Token
 from studio.core.jobs import Job
 from studio.core.text import clean, shown
 
@@ -26,6 +26,8 @@ class Show:
 
     def __init__(self, job: Job, *, quiet: bool = False) -> None:
         self.streamed = False
+        self.held = threading.Event()  # it was made and cannot be saved now
+        self.problem: Any = None
         self._job = job
         self._label = job.kind
         self._draw = not quiet and sys.stderr.isatty()
@@ -51,6 +53,20 @@ class Show:
                 self._line(self._bar(event), force=event.done >= event.total)
             elif isinstance(event, Cancelling) and self._draw:
                 self._line("cancelling …", force=True)
+            elif isinstance(event, Silent) and event.seconds and self._draw:
+                self._line(f"not responding for {event.seconds:.0f} s; Ctrl+C ends it", force=True)
+            elif isinstance(event, Again):
+                self._again(event)
+            elif isinstance(event, Held):
+                self.problem = event.problem
+                self.held.set()
+
+    def _again(self, event: Again) -> None:
+        self._pace = None
+        self._line("")
+        if self._draw or self._stream:
+            print(f"\n{event.why} It begins again.", file=sys.stderr)
+        self.streamed = False
 
     def _write(self, event: Token) -> None:
         if not self.streamed:
@@ -116,6 +132,9 @@ def follow(session: Any, job: Job, *, quiet: bool = False) -> tuple[EndEvent, bo
             if asked.is_set() and not told:
                 told = True
                 session.cancel(job.id)
+            if show.held.is_set() and job.id in session.held():
+                # whoever called this waits for an exit code, not for room on a disk: the next start saves it
+                return Failed(job=job.id, problem=show.problem), show.streamed
         return end, show.streamed
     finally:
         for number, handler in before.items():

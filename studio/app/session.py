@@ -6,8 +6,6 @@ Thread-safe: any thread may call. Subscribers are called on the pool's threads a
 from __future__ import annotations
 
 import contextlib
-import os
-import stat
 import sys
 import threading
 import traceback
@@ -18,29 +16,31 @@ from typing import Any
 import msgspec
 
 from studio.app import fit
+from studio.app.ends import ATTEMPTS, Ends, set_aside
 from studio.app.machine import is_alive, physical_cores, this_process
 from studio.app.models import Models
 from studio.app.settings import load_settings, save_settings
+from studio.app.shelf import Shelf
 from studio.core.cards import ModelCard
-from studio.core.conversations import Conversation
-from studio.core.events import Cancelled, EndEvent, Event, Failed, Finished, Queued
-from studio.core.files import sha256_of
+from studio.core.events import Again, Cancelled, EndEvent, Event, Held, Queued
 from studio.core.jobs import Job, JobState
 from studio.core.lanes import Lane
 from studio.core.paths import Paths
-from studio.core.plans import Plan
-from studio.core.problems import Interrupted, NotFound, NotRead, NotSaved, Problem, StudioError
+from studio.core.plans import MEMORY_MODES, Plan
+from studio.core.problems import NotFound, NotSaved, Problem, StudioError
 from studio.core.recipes import Checked, ExportRecipe, MadeWith, Recipe, check, kind_of, model_of, recheck
-from studio.core.settings import changed
-from studio.core.text import clean, shown
-from studio.core.works import Change, Result, Work
-from studio.library import carried, exports
+from studio.core.settings import Settings, changed
+from studio.core.text import clean
+from studio.core.works import Change, Result
+from studio.library import restore
+from studio.library.backups import back_up, due
 from studio.library.conversations import Conversations
 from studio.library.database import Database
 from studio.library.exports import check_target
 from studio.library.files import Files
-from studio.library.jobs import BadTransition, Jobs, new_id, now
+from studio.library.jobs import BadTransition, Jobs
 from studio.library.works import Works
+from studio.models.memory import estimate
 from studio.runtime import messages as m
 from studio.runtime.pool import MakeLink, Pool
 from studio.runtime.schedule import Waiting, share_of_threads
@@ -48,30 +48,41 @@ from studio.runtime.schedule import Waiting, share_of_threads
 Listener = Callable[[Event | Change], None]
 
 # A recipe kind is a lane: kinds do not wait for one another.
+BACKUP_HOURS = 20.0  # once a day for whoever begins a little earlier each day
 _EXPORT_CARD = ModelCard(id="files", name="Files", kind="export", engine="export.files", path="", format="", sha256="-")
 
 
 class _Task(msgspec.Struct):
-    """A job this session will run, with what hand-over needs."""
+    """A job this session will run, with what hand-over needs. `memory`: how to save it, after it has run out once."""
 
     job: Job
     card: ModelCard
+    memory: str = ""
 
 
-class Session:
+class Session(Shelf):
     """Everything that can be asked of the studio.
 
     Args:
         paths: where this studio keeps its things.
         resume: also run jobs that an earlier session left waiting.
+        keep_pause: what is paused stays so from one session to the next. A command that makes one thing must not be
+            held up by a window's pause.
         make_link: starts workers; replaced in tests.
 
+    Attributes:
+        read_only: why nothing can be changed, in a sentence; empty where all can.
+        note: what happened to the library while it was opened, in a sentence; mostly empty.
+        interrupted: jobs that an earlier session left at work and this one marked.
+
     Raises:
-        NotSaved: the data folder cannot be written.
-        LibraryBroken: the database cannot be used.
+        NotSaved: the data folder cannot be made.
+        LibraryBroken: the database is damaged; `restore_library` mends that.
     """
 
-    def __init__(self, paths: Paths, *, resume: bool = False, make_link: MakeLink | None = None) -> None:
+    def __init__(
+        self, paths: Paths, *, resume: bool = False, keep_pause: bool = False, make_link: MakeLink | None = None
+    ) -> None:  # fmt: skip
         self.paths = paths
         try:
             paths.make()
@@ -84,25 +95,44 @@ class Session:
         self._lock = threading.RLock()
         self._listeners: list[Listener] = []
         self._tasks: dict[str, _Task] = {}
-        self._ends: dict[str, EndEvent] = {}
+        self._known_ends: dict[str, EndEvent] = {}
         self._ended = threading.Condition(self._lock)
         self.settings, self.settings_note = load_settings(paths.settings)
+        # A library that is gone is not a new one: what its sidecars and backups know comes back.
+        self.note = restore.restore(paths).sentence if restore.lost(paths) else ""
         self._database = Database(paths.database)
+        self.read_only = self._database.read_only
         self._jobs = Jobs(self._database)
-        self._works = Works(self._database)
-        self._conversations = Conversations(self._database)
-        self._files = Files(paths)
+        super().__init__(Works(self._database), Conversations(self._database), Files(paths), self._told_all)
         self._models = Models(paths, self._database)
-        self._pool = Pool(
-            _Journal(self),
-            paths.logs / "workers.log",
-            grace_seconds=self.settings.grace_seconds,
-            make_link=make_link,
-        )
-        self.interrupted: tuple[str, ...] = ()  # jobs that an earlier session left at work and this one marked
-        self._recover()
+        self._ends = Ends(self._database, self._jobs, self._works, self._files, self._ended_as, self._all_well)
+        self._pool = Pool(_Journal(self), paths.logs / "workers.log", make_link=make_link)
+        self._set_pool(self.settings)
+        self._keep_pause = keep_pause and not self.read_only
+        self._backup: threading.Thread | None = None
+        self.interrupted: tuple[str, ...] = ()
+        if self.read_only:
+            return
+        self.interrupted = self._ends.recover(lambda job: not self._runs_elsewhere(job))
+        if self._keep_pause:
+            for lane in self._jobs.paused():
+                self._pool.pause(lane)
         if resume:
             self.resume_waiting()
+        if due(paths.backups, BACKUP_HOURS):
+            self._backup = threading.Thread(target=self._back_up, name="backup", daemon=True)
+            self._backup.start()
+
+    def _set_pool(self, settings: Settings) -> None:
+        self._pool.grace_seconds = settings.grace_seconds
+        self._pool.idle_seconds = settings.idle_minutes * 60
+        self._pool.memory_limit = int(settings.memory_limit * 1e9)
+
+    def _back_up(self) -> None:
+        try:
+            back_up(self._database, self.paths.backups)
+        except StudioError as error:  # the older ones are there, and the next start tries again
+            print(f"No backup was made: {error.problem.sentence}", file=sys.stderr, flush=True)
 
     # -- events -----------------------------------------------------------------------------------------------------
 
@@ -156,22 +186,29 @@ class Session:
         self._enqueue(job, card)
         return job
 
-    def _fitted(self, recipe: Recipe) -> tuple[Recipe, ModelCard]:
+    def _fitted(
+        self, recipe: Recipe, known: dict[tuple[str, str], ModelCard] | None = None
+    ) -> tuple[Recipe, ModelCard]:
         if isinstance(recipe, ExportRecipe):
             work = self.work(recipe.work)
             to = str(Path(recipe.to).absolute())  # the worker lives in another folder
             check_target(work.kind, to, recipe.overwrite, self.path(work))
             return msgspec.structs.replace(recipe, work=work.id, to=to), _EXPORT_CARD
-        card = self.model(kind_of(recipe), model_of(recipe))
+        wanted = kind_of(recipe), model_of(recipe)
+        card = known.get(wanted) if known is not None else None
+        card = card or self.model(*wanted)
+        if known is not None:
+            known[wanted] = card
         return fit.fitted(recipe, card), card
 
     def _enqueue(self, job: Job, card: ModelCard) -> None:
+        self._pool.add(self._lined_up(job, card))
+
+    def _lined_up(self, job: Job, card: ModelCard) -> Waiting:
         with self._lock:
             self._tasks[job.id] = _Task(job, card)
         self._tell(Queued(job=job.id), Change(jobs=(job.id,)))
-        self._pool.add(
-            Waiting(job.id, job.kind, card.id, priority=job.priority, position=job.position, seq=job.seq)
-        )  # fmt: skip
+        return _waiting(job, card)
 
     def redo(self, work_id: str) -> Job:
         """Make a work again, in the circumstances it was first made in."""
@@ -194,7 +231,9 @@ class Session:
         job = self.job(job_id)
         if job.state.ended:
             return Change()
-        if not self._pool.cancel(job.id) and job.state is JobState.QUEUED and not self._runs_elsewhere(job):
+        if self._pool.cancel(job.id) or self._ends.give_up(job.id):
+            return Change(jobs=(job.id,))
+        if job.state is JobState.QUEUED and not self._runs_elsewhere(job):
             with contextlib.suppress(BadTransition):  # left over from an earlier session
                 self._jobs.end(job.id, JobState.CANCELLED)
                 self._tell(Cancelled(job=job.id), Change(jobs=(job.id,)))
@@ -241,17 +280,19 @@ class Session:
         with self._lock:
             task = self._tasks.get(job.id)
         if task is not None:
-            self._pool.place(
-                Waiting(job.id, job.kind, task.card.id, priority=job.priority, position=job.position, seq=job.seq)
-            )  # fmt: skip
+            self._pool.place(_waiting(job, task.card))
 
     def pause(self, lane: str = "*") -> Change:
         """Start nothing more in a lane ("*": in none); what runs goes on."""
+        if self._keep_pause:
+            self._jobs.pause(lane, True)
         self._pool.pause(lane)
         return self._told(Change(lanes=(lane,)))
 
     def unpause(self, lane: str = "*") -> Change:
         """Start what waits."""
+        if self._keep_pause:
+            self._jobs.pause(lane, False)
         self._pool.resume(lane)
         return self._told(Change(lanes=(lane,)))
 
@@ -285,10 +326,10 @@ class Session:
             NotFound: this session did not run such a job.
         """
         with self._ended:
-            if job_id not in self._tasks and job_id not in self._ends:
+            if job_id not in self._tasks and job_id not in self._known_ends:
                 raise NotFound(f"Job “{job_id[:40]}” is not one of this session.")
-            self._ended.wait_for(lambda: job_id in self._ends, timeout)
-            return self._ends.get(job_id)
+            self._ended.wait_for(lambda: job_id in self._known_ends, timeout)
+            return self._known_ends.get(job_id)
 
     def mine(self) -> list[str]:
         """Ids of this session's jobs that have not ended."""
@@ -297,189 +338,39 @@ class Session:
 
     def resume_waiting(self) -> Change:
         """Run the jobs that earlier sessions left waiting."""
-        taken = []
-        for job in self._jobs.unfinished():
-            if job.state is not JobState.QUEUED or job.id in self._tasks or self._runs_elsewhere(job):
-                continue
-            self._jobs.take(job.id, self._me)
-            try:
-                _, card = self._fitted(job.recipe)
-            except StudioError as error:
-                self._fail(job.id, error.problem)
-                continue
-            self._enqueue(job, card)
-            taken.append(job.id)
-        return Change(jobs=tuple(taken))
-
-    # -- works ------------------------------------------------------------------------------------------------------
-
-    def works(
-        self, *, limit: int = 100, kind: str = "", before: str = "", search: str = "", starred: bool = False
-    ) -> list[Work]:
-        """Works, newest first.
-
-        Args:
-            kind: only works of this kind. before: id of the last one of the page before.
-            search: words, separated by white space, that must all occur in the title, the recipe's words or the id;
-                capitals do not matter, parts of words count, and no character is special.
-            starred: only works with a star.
-        """
-        return self._works.recent(limit=limit, kind=kind, before=before, search=search, starred=starred)
-
-    def count_works(self, kind: str = "") -> int:
-        """How many works there are, of one kind or of all."""
-        return self._works.count(kind)
-
-    def works_of(self, job_id: str) -> list[Work]:
-        """A job's works, in order; none for a job that is not known."""
-        return self._works.of_job(job_id)
-
-    def star(self, work_id: str, on: bool) -> Change:
-        """Mark a work, or take the mark away. A star lives in the database only and not in the sidecar.
-
-        Raises:
-            NotFound, NotSaved.
-        """
-        work = self.work(work_id)
-        self._works.star(work.id, on)
-        return self._told(Change(works=(work.id,)))
-
-    def remove(self, *work_ids: str) -> Change:
-        """Put works into the bin: they are listed no more, and their files stay until the bin is emptied.
-
-        Raises:
-            NotFound, NotSaved.
-        """
-        ids = tuple(self.work(work_id).id for work_id in work_ids)
-        self._works.set_removed(ids, now())
-        return self._told(Change(works=ids))
-
-    def restore(self, *work_ids: str) -> Change:
-        """Take works out of the bin, to where they were. Raises NotFound, NotSaved."""
-        ids = tuple(self.work(work_id).id for work_id in work_ids)
-        self._works.set_removed(ids, "")
-        return self._told(Change(works=ids))
-
-    def bin(self) -> list[Work]:
-        """Works in the bin, the newest first. A library rebuilt from sidecars knows of no bin and has them again."""
-        return self._works.recent(limit=1_000_000, removed=True)
-
-    def empty_bin(self) -> Change:
-        """Delete what is in the bin, for good. Files first: what is cut off on the way is still in the bin.
-
-        Raises:
-            NotSaved: a file could not be deleted; it and what comes after it stay in the bin.
-        """
-        gone: list[str] = []
-        try:
-            for work in self.bin():
-                self._files.delete(work)
-                gone.append(work.id)
-        except OSError as error:
-            raise NotSaved(f"A file in the bin could not be deleted: {error.strerror or error}.") from None
-        finally:
-            self._works.forget(gone)
-        return self._told(Change(works=tuple(gone)))
-
-    def work(self, work_id: str) -> Work:
-        """A work by its id or the beginning of it. Raises NotFound."""
-        work = self._works.find(work_id)
-        if work is None and len(work_id) >= 4:
-            near = self._works.like(work_id)
-            if len(near) == 1:
-                work = self._works.find(near[0])
-        if work is None:
-            raise NotFound(f"There is no work “{work_id[:40]}”.", "“studio works” lists them.")
-        return work
-
-    def path(self, work: Work) -> Path:
-        """The absolute path of a work's master."""
-        return self._files.path(work.master.path)
-
-    def files(self, work: Work) -> list[Path]:
-        """The absolute paths of all its files, the master first."""
-        assets = sorted(work.assets, key=lambda a: a.role != "master")
-        return [*(self._files.path(a.path) for a in assets), self._files.sidecar_path(work)]
-
-    def formats(self, kind: str) -> tuple[tuple[str, str], ...]:
-        """What a kind of work can be exported to: extension and title, in menu order; empty for an unknown kind."""
-        return exports.menu(kind)
-
-    def uses_quality(self, extension: str) -> bool:
-        """Whether a format, for example ".jpg", has a quality to choose."""
-        return exports.uses_quality(extension)
-
-    def recipe_in(self, path: Path) -> Recipe | None:
-        """The recipe a file was made from, or that it holds; its model need not be there.
-
-        Looks for a file of the library with the same content, a recipe in a picture's text, and JSON: a sidecar, a
-        bare recipe, or an object with one under “recipe”. Nothing in the file is trusted: a recipe is held to its
-        declarations, and one for an export is passed over, because it names a file to write.
-
-        Returns:
-            None where there is no recipe, or a damaged one. A file of more than 64 MiB is only compared with the
-            library's.
-
-        Raises:
-            NotRead: the file is not there, is no file, or cannot be read.
-        """
-        name = shown(Path(path).name or str(path))
-        try:
-            status = os.stat(path)
-            if not stat.S_ISREG(status.st_mode):  # opening a pipe might wait for ever
-                raise NotRead(f"“{name}” is not a file.", "Choose a picture, a text, a sound or a recipe.")
-            work = self._works.with_asset(status.st_size, lambda: sha256_of(path)) if status.st_size else None
-            if work is not None:
-                return work.recipe
-            if status.st_size > carried.FILE_LIMIT:
-                return None
-            with open(path, "rb") as stream:
-                return carried.recipe_in(stream)
-        except FileNotFoundError:
-            raise NotRead(f"There is no file “{name}”.", "Was it moved or deleted?") from None
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise NotRead(f"“{name}” cannot be read: {reason or error}.") from None
-
-    def rebuild(self) -> Change:
-        """Add every work whose sidecar is there and whose row is not. Stars are not in sidecars and are lost."""
-        works = tuple(self._files.sidecars())
-        known = {w.id for w in works if self._works.find(w.id)}
-        new = tuple(w for w in works if w.id not in known)
-        self._works.add(new)
-        return self._told(Change(works=tuple(w.id for w in new)))
-
-    # -- conversations ----------------------------------------------------------------------------------------------
-
-    def conversations(self, *, limit: int = 200) -> list[Conversation]:
-        """Conversations, the one that was changed last first."""
-        return self._conversations.recent(limit=limit)
-
-    def conversation(self, conversation_id: str) -> Conversation:
-        """Raises NotFound."""
-        found = self._conversations.find(conversation_id)
-        if found is None:
-            raise NotFound(f"There is no conversation “{shown(conversation_id, 40)}”.")
-        return found
-
-    def new_conversation(self, system: str = "") -> Conversation:
-        """A conversation that is not written until it is kept."""
-        return Conversation(id=new_id("c"), title="", created=now(), changed=now(), system=system)
-
-    def keep_conversation(self, conversation: Conversation) -> Change:
-        """Write a conversation, new or changed, and make it the newest. Raises NotSaved.
-
-        What is written is cleaned: broken characters are replaced, the title is one line, an empty title is made of
-        the first prompt, and `changed` is now.
-        """
-        self._conversations.keep(conversation)
-        return self._told(Change(conversations=(conversation.id,)))
-
-    def remove_conversation(self, conversation_id: str) -> Change:
-        """Forget a conversation; its works stay. One that was never kept changes nothing."""
-        if not self._conversations.remove(conversation_id):
+        waiting = [
+            job
+            for job in self._jobs.unfinished()
+            if job.state is JobState.QUEUED and job.id not in self._tasks and not self._runs_elsewhere(job)
+        ]
+        if not waiting:
             return Change()
-        return self._told(Change(conversations=(conversation_id,)))
+        self._jobs.take((job.id for job in waiting), self._me)
+        cards: dict[tuple[str, str], ModelCard] = {}  # looked up once, however many jobs want the same
+        lined_up = []
+        for job in waiting:
+            try:
+                _, card = self._fitted(job.recipe, cards)
+            except StudioError as error:
+                self._ends.end(job, JobState.FAILED, problem=error.problem)
+                continue
+            lined_up.append(self._lined_up(job, card))
+        self._pool.add_all(lined_up)
+        return Change(jobs=tuple(w.job for w in lined_up))
+
+    @property
+    def problem(self) -> Problem | None:
+        """What is in the way of saving at this moment; None where all is well. It is tried again by itself."""
+        return self._ends.problem
+
+    def held(self) -> list[str]:
+        """Jobs that were made and wait until they can be saved."""
+        return self._ends.held()
+
+    def save_now(self) -> Change:
+        """Try to save what is held, now; the user has made room. Returns the jobs that are still held."""
+        self._ends.try_again()
+        return Change(jobs=tuple(self._ends.held()))
 
     # -- models and settings ----------------------------------------------------------------------------------------
 
@@ -558,7 +449,7 @@ class Session:
         with self._lock:
             self.settings = changed(self.settings, **values)
             save_settings(self.paths.settings, self.settings)
-            self._pool.grace_seconds = self.settings.grace_seconds
+            self._set_pool(self.settings)
         return self._told(Change(settings=tuple(values)))
 
     # -- the end ----------------------------------------------------------------------------------------------------
@@ -578,10 +469,13 @@ class Session:
                 with contextlib.suppress(NotFound):
                     self.wait(job, self.settings.grace_seconds + 10)
         self._pool.close()
+        self._ends.close()
         for job in at_work if running == "requeue" else ():
             with contextlib.suppress(BadTransition):
                 self._jobs.requeue(job)
                 self._files.clear(job)
+        if self._backup is not None:
+            self._backup.join()
         self._database.close()
 
     def __enter__(self) -> Session:
@@ -592,7 +486,7 @@ class Session:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _told(self, change: Change) -> Change:
+    def _told_all(self, change: Change) -> Change:
         self._tell(change)
         return change
 
@@ -606,6 +500,7 @@ class Session:
             threads=share_of_threads(cores, lane, busy),
             n_ctx=0,
             preview_every=self.settings.preview_every,
+            memory=self.settings.memory,
         )
         if made_with is None:
             return plan
@@ -617,6 +512,7 @@ class Session:
             threads=made_with.threads or plan.threads,
             n_batch=made_with.n_batch or plan.n_batch,
             n_ctx=made_with.n_ctx,
+            memory=made_with.memory or "full",
             again=True,
         )
 
@@ -625,19 +521,24 @@ class Session:
             task = self._tasks[job_id]
         recipe = task.job.recipe
         try:
-            out_dir = self._files.staging(job_id)
-            if isinstance(recipe, ExportRecipe):
-                self._write_request(recipe, out_dir)
+            with self._database.transaction():  # both or neither: what cannot be staged is not running
+                self._jobs.start(job_id)
+                out_dir = self._files.fresh_staging(job_id)
+                if isinstance(recipe, ExportRecipe):
+                    self._write_request(recipe, out_dir)
         except OSError as error:
-            raise NotSaved(f"The staging folder cannot be written: {error.strerror or error}.") from None
-        self._jobs.start(job_id)
+            raise NotSaved(
+                f"The staging folder cannot be written: {error.strerror or error}.",
+                "Make room on the disk; what waits goes on by itself.",
+            ) from None
         self._tell(Change(jobs=(job_id,)))
+        plan = self._plan(recipe.made_with, task.job.kind, busy)
         return m.Run(
             job=job_id,
             engine=task.card.engine,
             card=task.card,
             recipe=recipe,
-            plan=self._plan(recipe.made_with, task.job.kind, busy),
+            plan=msgspec.structs.replace(plan, memory=task.memory) if task.memory else plan,
             out_dir=str(out_dir),
             cache_dir=str(self.paths.cache),
         )
@@ -655,58 +556,51 @@ class Session:
         }
         (out_dir / "request.json").write_bytes(msgspec.json.encode(request))
 
-    def _finish(self, job_id: str, result: Result, *, cancelled: bool = False) -> None:
-        """Keep what a job made, then say that it ended. Whatever goes wrong, it ends."""
+    def _conclude(
+        self, job_id: str, state: JobState, result: Result | None = None, problem: Problem | None = None
+    ) -> None:  # fmt: skip
         with self._lock:
-            task = self._tasks[job_id]
-        state = JobState.CANCELLED if cancelled else JobState.FINISHED
+            job = self._tasks[job_id].job
+        self._ends.end(job, state, result, problem)
+
+    def _failed(self, job_id: str, problem: Problem) -> None:
+        died = problem.code in ("worker_died", "device_lost", "out_of_memory")
+        if died and self.job(job_id).attempts >= ATTEMPTS:
+            problem = set_aside(problem)
+        self._conclude(job_id, JobState.FAILED, problem=problem)
+
+    def _died(self, job_id: str, problem: Problem) -> bool:
+        """A worker went away under a job: once may be chance, twice is set aside."""
+        with self._lock:
+            task = self._tasks.get(job_id)
+        if task is None:
+            return False
         try:
-            works, files = self._keep(task.job, result, state)
-        except (OSError, NotSaved) as error:
-            reason = error.problem.sentence if isinstance(error, NotSaved) else (error.strerror or str(error))
-            problem = NotSaved(
-                f"It was made but could not be kept: {reason.rstrip('.')}.",
-                "Make room on the disk; the studio keeps it at its next start.",
-                detail=traceback.format_exc(),
-            ).problem
-            self._fail(job_id, problem, keep_staging=True)
+            if self._jobs.get(job_id).attempts >= ATTEMPTS:
+                return False
+            self._jobs.requeue(job_id, problem.sentence)
+        except (NotSaved, BadTransition, KeyError):
+            return False
+        note = f"It was made in a second try. {problem.sentence}"
+        task.job = msgspec.structs.replace(task.job, notes=(*task.job.notes, note))
+        if problem.code == "out_of_memory":
+            # the thriftiest way that every computer has
+            task.memory = MEMORY_MODES[max(MEMORY_MODES.index("tiled"), MEMORY_MODES.index(task.memory or "full"))]
+        return True
+
+    def _ended_as(self, event: EndEvent | Held) -> None:
+        if isinstance(event, Held):
+            self._tell(event, Change(jobs=(event.job,), lanes=("*",)))
             return
-        ids = tuple(w.id for w in works)
-        if cancelled:
-            self._end(Cancelled(job=job_id, works=works), ids)
-        else:
-            notes = tuple(dict.fromkeys((*task.job.notes, *result.notes)))
-            self._end(Finished(job=job_id, works=works, files=files, notes=notes), ids)
+        self._end(event, tuple(w.id for w in event.works))
 
-    def _keep(self, job: Job, result: Result, state: JobState) -> tuple[tuple[Work, ...], tuple[str, ...]]:
-        notes = tuple(dict.fromkeys((*job.notes, *result.notes)))
-        if isinstance(job.recipe, ExportRecipe):
-            self._jobs.end(job.id, state, notes=notes)
-            self._files.clear(job.id)
-            return (), tuple(a.name for a in result.artifacts)
-        commit = self._files.plan(job, result, complete=state is JobState.FINISHED)
-        self._files.promise(commit)
-        self._files.settle(commit)
-        with self._database.transaction():
-            self._works.add(commit.works)
-            self._jobs.end(job.id, state, notes=notes)
-        self._files.clear(job.id)
-        return commit.works, ()
+    def _all_well(self) -> None:
+        self._tell(Change(lanes=("*",)))
+        self._pool.go_on()
 
-    def _fail(self, job_id: str, problem: Problem, *, keep_staging: bool = False) -> None:
-        with contextlib.suppress(NotSaved):  # a full disk: the event below still tells; the next start marks it
-            self._jobs.end(job_id, JobState.FAILED, problem=problem)
-        if not keep_staging:
-            self._files.clear(job_id)
-        self._end(Failed(job=job_id, problem=problem))
-
-    def _cancelled(self, job_id: str, result: Result | None) -> None:
-        if result is not None and result.artifacts:
-            self._finish(job_id, result, cancelled=True)
-            return
-        self._jobs.end(job_id, JobState.CANCELLED)
-        self._files.clear(job_id)
-        self._end(Cancelled(job=job_id))
+    def _stalled(self, problem: Problem) -> None:
+        self._ends.stall(problem)
+        self._tell(Change(lanes=("*",)))
 
     def _end(self, event: EndEvent, works: tuple[str, ...] = ()) -> None:
         with self._lock:
@@ -717,44 +611,31 @@ class Session:
         # Listeners first: who waits for the end has seen all that came before it.
         with self._ended:
             self._tasks.pop(event.job, None)
-            self._ends[event.job] = event
-            while len(self._ends) > 1000:
-                del self._ends[next(iter(self._ends))]
+            self._known_ends[event.job] = event
+            while len(self._known_ends) > 1000:
+                del self._known_ends[next(iter(self._known_ends))]
             self._ended.notify_all()
 
-    def _recover(self) -> None:
-        """After a crash: keep what was promised, mark what was interrupted, remove what is left over."""
-        for job in self._jobs.unfinished():
-            if job.state is JobState.RUNNING and not self._runs_elsewhere(job):
-                with contextlib.suppress(BadTransition):  # another process recovers it at this moment
-                    self._recover_job(job)
-        for job_id in self._files.staged():
-            left = self._jobs.find(job_id)
-            if left is None or not left.state.ended:
-                continue  # of another database, or at work
-            commit = self._files.pending(job_id)
-            with contextlib.suppress(OSError):  # still no room: it waits for the next start
-                if commit is not None:
-                    self._files.settle(commit)
-                    self._works.add(commit.works)
-                self._files.clear(job_id)
 
-    def _recover_job(self, job: Job) -> None:
-        commit = self._files.pending(job.id)
-        if commit is None:
-            problem = Interrupted(
-                "The studio was ended while this was being made.",
-                "Run it again; on the command line: “studio jobs --retry ID”.",
-            ).problem
-            self.interrupted += (job.id,)
-            self._jobs.end(job.id, JobState.FAILED, problem=problem)
-            self._files.clear(job.id)
-            return
-        self._files.settle(commit)
-        with self._database.transaction():
-            self._works.add(commit.works)
-            self._jobs.end(job.id, JobState.FINISHED if commit.complete else JobState.CANCELLED)
-        self._files.clear(job.id)
+def restore_library(paths: Paths) -> str:
+    """Bring back a library whose database is damaged or lost; the damaged file is kept aside.
+
+    Returns:
+        What was brought back, in a sentence.
+
+    Raises:
+        NotSaved: the disk is full or refuses; nothing is lost, and it can be called again.
+    """
+    return restore.restore(paths).sentence
+
+
+def _waiting(job: Job, card: ModelCard) -> Waiting:
+    """A job as the pool lines it up."""
+    takes = estimate(card, job.recipe)
+    return Waiting(
+        job.id, job.kind, card.id, priority=job.priority, position=job.position, seq=job.seq,
+        weights=takes.weights, work=takes.peak - takes.weights,
+    )  # fmt: skip
 
 
 class _Journal:
@@ -768,15 +649,23 @@ class _Journal:
 
     def happened(self, event: Event) -> None:
         self._session._tell(event)
+        if isinstance(event, Again):  # it waits again
+            self._session._tell(Change(jobs=(event.job,)))
+
+    def died(self, job: str, problem: Problem) -> bool:
+        return self._session._died(job, problem)
 
     def done(self, job: str, result: Result) -> None:
-        self._session._finish(job, result)
+        self._session._conclude(job, JobState.FINISHED, result)
 
     def failed(self, job: str, problem: Problem) -> None:
-        self._session._fail(job, problem)
+        self._session._failed(job, problem)
 
     def cancelled(self, job: str, result: Result | None) -> None:
-        self._session._cancelled(job, result)
+        self._session._conclude(job, JobState.CANCELLED, result)
 
     def lane_changed(self, lane: str) -> None:
         self._session._tell(Change(lanes=(lane,)))
+
+    def stalled(self, problem: Problem) -> None:
+        self._session._stalled(problem)

@@ -43,7 +43,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         attempts: how often it was handed to a worker.
         owner: the process that submitted it, as "pid:start time"; another process leaves it alone while that lives.
         redo_of: the work it makes again, or empty.
-        problem: why it failed; the code "interrupted" marks a job whose studio went away under it.
+        problem: why it failed; the code "interrupted" marks a job whose studio went away under it, "set_aside" one
+            whose worker went away twice.
+        why: what cut its last attempt off, where it was begun again by itself.
         works: ids of the works it made.
     """
 
@@ -61,6 +63,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ended: str = ""
     problem: Problem | None = None
     notes: tuple[str, ...] = ()
+    why: str = ""
     works: tuple[str, ...] = ()
 
     @property

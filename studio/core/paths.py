@@ -37,6 +37,14 @@ class Paths(msgspec.Struct, frozen=True):
         return self.home / "logs"
 
     @property
+    def backups(self) -> Path:
+        return self.home / "backups"
+
+    @property
+    def damaged(self) -> Path:
+        return self.home / "damaged"
+
+    @property
     def log_file(self) -> Path:
         return self.logs / "studio.log"
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from studio.core.events import Event, Loading, Log, Piece, Preview, Progress, Token
+from studio.core.events import Event, Held, Loading, Log, Piece, Preview, Progress, Token
 from studio.core.files import durable, sha256_of
+from studio.core.problems import Problem
 from studio.core.recipes import SEED_LIMIT
+from studio.core.trail import Trail
 from studio.core.works import Artifact
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+ROOM_SECONDS = 1.0  # between two tries to save on a full disk
 
 
 class JobCancelled(BaseException):
@@ -45,6 +51,7 @@ class RunContext:
         self.cache_dir = cache_dir
         self.notes: list[str] = []
         self.saved: list[Artifact] = []  # what is complete; kept even when the job is cancelled later
+        self.trail = Trail(out_dir if job else None)
         self._emit = emit
         self._cancelled = cancelled or threading.Event()
         self._done = 0.0
@@ -70,6 +77,7 @@ class RunContext:
         self._emit(Preview(job=self.job, index=index, step=step, jpeg=jpeg))
 
     def token(self, index: int, text: str) -> None:
+        self.trail.text(index, text)
         self._emit(Token(job=self.job, index=index, text=text))
 
     def piece(self, index: int, path: Path, start: float, seconds: float, text: str) -> None:
@@ -79,6 +87,7 @@ class RunContext:
         """A remark that is shown now and kept with the work."""
         if text not in self.notes:
             self.notes.append(text)
+            self.trail.note(text)
             self._emit(Log(job=self.job, text=text[:10_000]))
 
     @staticmethod
@@ -112,10 +121,36 @@ class RunContext:
             seconds=seconds, meta=meta or {}, complete=complete,
         )  # fmt: skip
         self.saved.append(made)
+        self.trail.artifact(made)
         return made
 
     def save(self, name: str, data: bytes, **about: Any) -> Artifact:
-        """`file()` and `artifact()` in one, for bytes that are already there."""
-        with self.file(name) as stream:
-            stream.write(data)
+        """`file()` and `artifact()` in one, for bytes that are already there.
+
+        On a full disk it waits for room and says so: what was computed is dear, and the next job would meet the same.
+
+        Raises:
+            JobCancelled: the user gave it up. OSError: the disk refuses for another reason.
+        """
+        held = False
+        while True:
+            try:
+                with self.file(name) as stream:
+                    stream.write(data)
+                break
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+            if not held:
+                held = True
+                self._emit(Held(job=self.job, problem=no_room()))
+            self.check()
+            self._cancelled.wait(ROOM_SECONDS)
         return self.artifact(name, **about)
+
+
+def no_room() -> Problem:
+    """What is told while a finished work waits for room."""
+    return Problem(
+        "not_saved", "It was made, but the disk is full.", "Make room; it is saved as soon as there is some."
+    )

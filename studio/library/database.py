@@ -102,8 +102,17 @@ def _bin(db: apsw.Connection) -> None:
     )
 
 
+def _pause_and_why(db: apsw.Connection) -> None:
+    db.execute(
+        """
+        create table paused (lane text primary key) strict;
+        alter table jobs add column why text not null default '';
+        """
+    )
+
+
 # In order; the database's user_version counts how many have been applied. Never change one that was released.
-MIGRATIONS: list[Callable[[apsw.Connection], None]] = [_first_schema, _stars_words_conversations, _bin]
+MIGRATIONS: list[Callable[[apsw.Connection], None]] = [_first_schema, _stars_words_conversations, _bin, _pause_and_why]
 
 
 class Database:
@@ -118,6 +127,7 @@ class Database:
         self._path = path
         self._lock = threading.RLock()
         self._depth = 0
+        self.read_only = ""
         with self.explained():
             if path.exists() and path.stat().st_size == 0:
                 # SQLite would take an empty file for a new database; ours are never empty.

@@ -23,16 +23,19 @@ import msgspec
 
 from studio import __version__
 from studio.core.files import durable, sync_folder, write_durably
-from studio.core.jobs import Job
+from studio.core.jobs import Job, JobState
 from studio.core.paths import Paths
+from studio.core.problems import Problem
 from studio.core.recipes import COUNT_FIELD, Recipe, words_of
 from studio.core.text import file_stem, shown
+from studio.core.trail import left_behind
 from studio.core.works import Artifact, Asset, Result, Work
 from studio.library.jobs import new_id, now
 
 COMMIT = "commit.json"
 SIDECAR_FORMAT = "studio-work"
 SIDECAR_VERSION = 1
+PROBE = 256 * 1024  # bytes
 WORKS_PER_JOB = 1000  # a work's seq is its job's seq times this plus its index
 
 
@@ -53,12 +56,23 @@ class Move(msgspec.Struct, frozen=True):
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
-    """What a finished job leaves: its works, and where their files go."""
+    """What an ended job leaves: its works, where their files go, and how it ended.
+
+    `state` is empty in what an earlier studio wrote; then `complete` tells finished from cancelled.
+    """
 
     job: str
     works: tuple[Work, ...]
     moves: tuple[Move, ...]
     complete: bool = True
+    state: str = ""
+    problem: Problem | None = None
+
+    @property
+    def end(self) -> JobState:
+        if self.state:
+            return JobState(self.state)
+        return JobState.FINISHED if self.complete else JobState.CANCELLED
 
 
 _commits: msgspec.json.Decoder[Commit] = msgspec.json.Decoder(Commit)
@@ -72,16 +86,25 @@ class Files:
         self._paths = paths
 
     def staging(self, job: str) -> Path:
-        """The staging folder of a job, made if need be."""
+        """The staging folder of a job, made if need be. Raises OSError."""
         folder = self._paths.staging / job
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
-    def plan(self, job: Job, result: Result, *, complete: bool = True) -> Commit:
+    def fresh_staging(self, job: str) -> Path:
+        """An empty one: what an earlier attempt left is of no use to the next. Raises OSError."""
+        self.clear(job)
+        return self.staging(job)
+
+    def left_behind(self, job: Job) -> Result | None:
+        """What a job that was cut off had made by then. Raises OSError."""
+        return left_behind(self._paths.staging / job.id, getattr(job.recipe, "seed", None))
+
+    def plan(self, job: Job, result: Result, state: JobState, problem: Problem | None = None) -> Commit:
         """Decide what the works of an ended job are called and where they go.
 
         Args:
-            complete: False where the job was cancelled; works it had finished before are complete all the same.
+            state, problem: how the job ends. Works it had finished before a cancel or a failure are complete.
         """
         created = now()
         works: list[Work] = []
@@ -115,7 +138,7 @@ class Files:
                     complete=master.complete,
                 )
             )
-        return Commit(job=job.id, works=tuple(works), moves=tuple(moves), complete=complete)
+        return Commit(job=job.id, works=tuple(works), moves=tuple(moves), state=str(state), problem=problem)
 
     def promise(self, commit: Commit) -> None:
         """Step 2: once this returns, the works survive whatever happens. Raises OSError."""
@@ -151,9 +174,18 @@ class Files:
     def pending(self, job: str) -> Commit | None:
         """The commit of a job that was cut off after step 2, or None. A damaged one counts as none."""
         try:
-            return _commits.decode((self._paths.staging / job / COMMIT).read_bytes())
+            commit = _commits.decode((self._paths.staging / job / COMMIT).read_bytes())
+            return commit if commit.job == job and (not commit.state or commit.state in list(JobState)) else None
         except (OSError, msgspec.DecodeError):
             return None
+
+    def probe(self) -> None:
+        """See whether the disk takes a file of some size. Raises OSError."""
+        path = self._paths.staging / "probe"
+        try:
+            write_durably(path, bytes(PROBE))
+        finally:
+            path.unlink(missing_ok=True)
 
     def staged(self) -> list[str]:
         """Jobs that have a staging folder."""

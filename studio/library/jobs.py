@@ -15,7 +15,7 @@ from studio.core.recipes import Recipe, kind_of
 from studio.library.database import Database
 
 _COLUMNS = (
-    "seq, id, state, priority, position, attempts, owner, redo_of, created, started, ended, recipe, problem, notes"
+    "seq, id, state, priority, position, attempts, owner, redo_of, created, started, ended, recipe, problem, notes, why"
 )
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: nothing to mistake for something else
 
@@ -93,9 +93,9 @@ class Jobs:
         """Mark as running and count the attempt, before it is handed over."""
         self._move(job_id, JobState.RUNNING, "started = ?, attempts = attempts + 1", (now(),))
 
-    def requeue(self, job_id: str) -> None:
-        """Put a running job back, as it was."""
-        self._move(job_id, JobState.QUEUED, "started = ''", ())
+    def requeue(self, job_id: str, why: str = "") -> None:
+        """Put a running job back where it was in the queue; `why` says what cut it off, or is empty for the user."""
+        self._move(job_id, JobState.QUEUED, "started = '', why = ?", (why,))
 
     def end(self, job_id: str, state: JobState, *, problem: Problem | None = None, notes: Iterable[str] = ()) -> None:
         """End a job. Call inside the transaction that adds its works."""
@@ -112,10 +112,22 @@ class Jobs:
                 (priority, position, job_id),
             )
 
-    def take(self, job_id: str, owner: str) -> None:
-        """Make another process's waiting job this one's."""
+    def take(self, job_ids: Iterable[str], owner: str) -> None:
+        """Make other processes' waiting jobs this one's."""
         with self._database.transaction() as db:
-            db.execute("update jobs set owner = ? where id = ? and state = 'queued'", (owner, job_id))
+            db.executemany(
+                "update jobs set owner = ? where id = ? and state = 'queued'", ((owner, job) for job in job_ids)
+            )
+
+    def paused(self) -> frozenset[str]:
+        """Lanes that start nothing; "*" is all of them."""
+        return frozenset(lane for (lane,) in self._database.rows("select lane from paused"))
+
+    def pause(self, lane: str, on: bool) -> None:
+        """Remember that a lane is paused, or is so no more."""
+        with self._database.transaction() as db:
+            change = "insert or ignore into paused values (?)" if on else "delete from paused where lane = ?"
+            db.execute(change, (lane,))
 
     def _move(self, job_id: str, state: JobState, changes: str, values: tuple[Any, ...]) -> None:
         allowed = [str(s) for s, targets in TRANSITIONS.items() if state in targets]
@@ -134,8 +146,10 @@ class Jobs:
 
     def _job(self, row: tuple[Any, ...]) -> Job:
         seq, job_id, state, priority, position, attempts, owner, redo_of, created, started, ended, recipe, *rest = row
-        problem, notes = rest
-        works = self._database.rows("select id from works where job = ? order by position", (job_id,))
+        problem, notes, why = rest
+        works = []
+        if state != "queued":  # asked for one by one, which a long queue would feel
+            works = self._database.rows("select id from works where job = ? order by position", (job_id,))
         return Job(
             id=job_id,
             seq=seq,
@@ -151,5 +165,6 @@ class Jobs:
             ended=ended,
             problem=_problems.decode(problem) if problem else None,
             notes=_notes.decode(notes),
+            why=why,
             works=tuple(w for (w,) in works),
         )

@@ -10,14 +10,17 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
+from studio.core.rotating import RotatingLog
 from studio.runtime import messages as m
 from studio.runtime.orphans import bind_to_this_process, end_group
 
 STDERR_LINES = 60  # kept of each worker, for the detail of a problem
+LINE_LIMIT = 100_000  # bytes
 
 
 class Link(Protocol):
@@ -64,7 +67,7 @@ class ProcessLink:
     Args:
         command: what to start, for example [sys.executable, "-m", "studio.runtime.worker"].
         environment: variables laid over this process's own.
-        log: file that the worker's stderr is appended to.
+        log: takes what the worker writes to stderr; a path makes a log of its own.
         on_reply: called on the reader's thread with each reply.
         on_end: called once, on the reader's thread, after the last reply.
 
@@ -78,7 +81,7 @@ class ProcessLink:
         self,
         command: list[str],
         environment: dict[str, str],
-        log: Path,
+        log: RotatingLog | Path,
         on_reply: Callable[[m.Reply], None],
         on_end: Callable[[Death], None],
     ) -> None:
@@ -92,7 +95,8 @@ class ProcessLink:
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
         self._job_object = bind_to_this_process(self._process)
-        self._log = log
+        self._own_log = RotatingLog(log) if isinstance(log, Path) else None
+        self._log = self._own_log or log
         self._on_reply = on_reply
         self._on_end = on_end
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -164,6 +168,9 @@ class ProcessLink:
             stdout.close()
 
     def _end_of_process(self) -> int:
+        # What it started goes with it, whoever ended it. Before it is waited for: until then its number is its own.
+        if hasattr(os, "waitid") and self._is_dead():
+            end_group(self.pid)
         try:
             code = self._process.wait(2)
         except subprocess.TimeoutExpired:  # closed its pipe but goes on
@@ -172,19 +179,26 @@ class ProcessLink:
         self._threads[2].join(1)  # let the last words arrive before the end is told
         return code
 
+    def _is_dead(self) -> bool:
+        """Whether the process has ended and waits to be asked for its exit code; waits a moment for that."""
+        with contextlib.suppress(ChildProcessError):  # somebody else has waited for it
+            for _ in range(100):
+                if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                    return True
+                time.sleep(0.02)
+        return False
+
     def _drain(self) -> None:
         assert self._process.stderr is not None
-        log: BinaryIO | None = None
-        with contextlib.suppress(OSError):
-            log = open(self._log, "ab", buffering=0)  # noqa: SIM115 closed below; the worker goes on without a log
+        log: RotatingLog = self._log  # type: ignore[assignment]
         with contextlib.suppress(OSError, ValueError):
-            for line in self._process.stderr:
-                self._words.append(line.decode("utf-8", "replace").rstrip()[:2000])
-                if log is not None:
-                    with contextlib.suppress(OSError):  # a full disk must not stop the draining
-                        log.write(line)
-        if log is not None:
-            log.close()
+            # in pieces: a library may write megabytes without the end of a line
+            while line := self._process.stderr.readline(LINE_LIMIT):
+                text = line.decode("utf-8", "replace").rstrip()
+                self._words.append(text[:2000])
+                log.add(f"[{self.pid}] {text}")
+        if self._own_log is not None:
+            self._own_log.close()
         self._process.stderr.close()
 
 

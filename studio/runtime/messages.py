@@ -54,7 +54,11 @@ class Warm(_Command, frozen=True, kw_only=True, tag="warm"):
 
 
 class Unload(_Command, frozen=True, kw_only=True, tag="unload"):
-    """Give the model's memory back."""
+    """Give the model's memory back. Answered by Warmed."""
+
+
+class Park(_Command, frozen=True, kw_only=True, tag="park"):
+    """Move the model from the graphics card to this computer's memory, or unload it. Answered by Warmed."""
 
 
 class Count(_Command, frozen=True, kw_only=True, tag="count"):
@@ -69,7 +73,15 @@ class Stop(_Command, frozen=True, kw_only=True, tag="stop"):
     """End the process."""
 
 
-Command = Run | Cancel | Warm | Unload | Count | Stop
+Command = Run | Cancel | Warm | Unload | Park | Count | Stop
+
+
+class Graphics(msgspec.Struct, frozen=True):
+    """The graphics card a model is on. `free`, `total`: bytes; 0 where the library does not tell."""
+
+    name: str
+    free: int = 0
+    total: int = 0
 
 
 class _Reply(msgspec.Struct, frozen=True, kw_only=True, tag_field="said"):
@@ -91,6 +103,7 @@ class Done(_Reply, frozen=True, kw_only=True, tag="done"):
 
     job: str
     result: Result
+    graphics: Graphics | None = None
 
 
 class Gone(_Reply, frozen=True, kw_only=True, tag="failed"):
@@ -100,6 +113,7 @@ class Gone(_Reply, frozen=True, kw_only=True, tag="failed"):
     problem: Problem
     model: str = ""
     leaving: bool = False
+    graphics: Graphics | None = None
 
 
 class Stopped(_Reply, frozen=True, kw_only=True, tag="cancelled"):
@@ -108,13 +122,15 @@ class Stopped(_Reply, frozen=True, kw_only=True, tag="cancelled"):
     job: str
     result: Result | None = None
     model: str = ""
+    graphics: Graphics | None = None
 
 
 class Warmed(_Reply, frozen=True, kw_only=True, tag="warmed"):
-    """The answer to Warm and Unload: the id of the model that is now loaded, empty for none."""
+    """The answer to Warm, Unload and Park: the id of the model that is now loaded, empty for none."""
 
     model: str
     problem: Problem | None = None
+    graphics: Graphics | None = None
 
 
 class Counted(_Reply, frozen=True, kw_only=True, tag="counted"):

@@ -8,7 +8,10 @@ import msgspec
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A job that waits. Higher priority first, then lower position, then order of submission."""
+    """A job that waits. Higher priority first, then lower position, then order of submission.
+
+    `weights`: bytes that loading its model takes; `work`: bytes that the job takes beside them. 0 where unknown.
+    """
 
     job: str
     lane: str
@@ -16,6 +19,8 @@ class Waiting(msgspec.Struct, frozen=True):
     priority: int = 0
     position: float = 0.0
     seq: int = 0
+    weights: int = 0
+    work: int = 0
 
 
 class WorkerView(msgspec.Struct, frozen=True):

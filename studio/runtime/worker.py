@@ -6,6 +6,7 @@ a library that prints lands in the log. Knows the engine protocol; knows nothing
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
@@ -99,8 +100,11 @@ class Worker:
             elif isinstance(command, m.Warm):
                 self._warm(command)
             elif isinstance(command, m.Unload):
-                self._unload()
+                self._guarded(self._unload)
                 self._send(m.Warmed(model=""))
+            elif isinstance(command, m.Park):
+                self._park()
+                self._send(m.Warmed(model=self._model, graphics=self._graphics()))
             elif isinstance(command, m.Count):
                 self._send(m.Counted(id=command.id, tokens=self._count(command)))
             else:
@@ -174,12 +178,31 @@ class Worker:
             self._engine.unload()
         self._engine, self._engine_name, self._model = None, "", ""
 
+    def _park(self) -> None:
+        """Off the graphics card; where the engine cannot do that, out of memory altogether."""
+        park = getattr(self._engine, "park", None)
+        parked, problem = self._guarded(park) if park is not None else (False, None)
+        if not parked or problem is not None:
+            self._guarded(self._unload)
+
+    def _graphics(self) -> Any:
+        """The graphics card the model is on, or None."""
+        engine, torch = self._engine, sys.modules.get("torch")
+        name = engine.made_with().device if engine is not None and self._model else ""
+        if name in ("", "cpu"):
+            return None
+        free = total = 0
+        if torch is not None and name.startswith("cuda") and torch.cuda.is_available():
+            with contextlib.suppress(RuntimeError, AssertionError):
+                free, total = torch.cuda.mem_get_info(name)
+        return self._m.Graphics(name, free, total)
+
     def _warm(self, command: Any) -> None:
         from studio.engines.context import RunContext
 
         ctx = RunContext("", Path(command.cache_dir), Path(command.cache_dir), lambda event: None)
         _, problem = self._guarded(lambda: self._load(command.engine, command.card, command.plan, ctx))
-        self._send(self._m.Warmed(model=self._model, problem=problem))
+        self._send(self._m.Warmed(model=self._model, problem=problem, graphics=self._graphics()))
 
     def _count(self, command: Any) -> int | None:
         """How many tokens a text is, or None: counting is for convenience and never an error."""
@@ -210,6 +233,7 @@ class Worker:
         def work() -> Any:
             ctx.check()
             engine = self._load(command.engine, command.card, command.plan, ctx)
+            ctx.trail.made_with(engine.made_with())  # what is left of it, should this process be killed, was made so
             mark = self._fingerprint(command.card, Path(command.cache_dir))
             ctx.check()
             return self._finished(engine.run(command.recipe, ctx), mark, command, ctx)
@@ -217,13 +241,17 @@ class Worker:
         try:
             result, problem = self._guarded(work)
         except JobCancelled:
-            self._send(m.Stopped(job=command.job, result=self._kept(ctx), model=self._model))
+            self._send(m.Stopped(job=command.job, result=self._kept(ctx), model=self._model, graphics=self._graphics()))
         else:
             if problem is not None:
-                self._send(m.Gone(job=command.job, problem=problem, model=self._model, leaving=self._ruined))
+                graphics = None if self._ruined else self._graphics()
+                self._send(
+                    m.Gone(job=command.job, problem=problem, model=self._model, leaving=self._ruined, graphics=graphics)
+                )  # fmt: skip
             else:
-                self._send(m.Done(job=command.job, result=result))
+                self._send(m.Done(job=command.job, result=result, graphics=self._graphics()))
         finally:
+            ctx.trail.close()
             with self._cancels_lock:
                 self._cancels.pop(command.job, None)
         if self._ruined:

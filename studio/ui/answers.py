@@ -83,7 +83,8 @@ class Answer(QFrame):
             tokens = work.meta.get("tokens")
             told = tr("{n} tokens", n=f"{tokens:,}") if isinstance(tokens, int) else ""
             if not work.complete:
-                told = tr("cancelled · {what}", what=told) if told else tr("cancelled")
+                how = tr("cut off") if work.meta.get("finish") == "cut off" else tr("cancelled")
+                told = f"{how} · {told}" if told else how
             elif work.meta.get("finish") == "length":
                 told += " · " + tr("at the limit")
             self.state.setText(told)
@@ -118,6 +119,7 @@ class Turn(QWidget):
         super().__init__()
         self.chat = chat
         self.answers: list[Answer] = []
+        self.bad = False  # what is said below is a problem
         self.prompt = Growing(tr("Your prompt"))
         self.prompt.setObjectName("prompt_text")
         self.prompt.setProperty("role", "asked")
@@ -184,6 +186,7 @@ class Turn(QWidget):
         self._lay_out()
 
     def say(self, text: str, *, bad: bool = False) -> None:
+        self.bad = bad
         self.status.setText(text)
         repolish(self.status, "problem" if bad else "soft")
 

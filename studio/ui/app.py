@@ -188,8 +188,14 @@ def _after_paint(paths: Paths, desk: Any, window: Window, instance: Any) -> None
     def open_library() -> Session:
         from studio.app.session import Session
 
-        return Session(paths)
+        return Session(paths, keep_pause=True)
 
+    def restore_library() -> str:
+        from studio.app.session import restore_library
+
+        return restore_library(paths)
+
+    desk.opener, desk.restorer = open_library, restore_library
     desk.tasks.read(window, open_library, desk.open, desk.not_opened)
 
 
@@ -203,11 +209,11 @@ class Log:
         """What no slot has caught: the third of the three places that answer for anything."""
         text = "".join(traceback.format_exception(kind, error, trace))
         print(text, file=sys.stderr, flush=True)
-        try:
-            with open(self._path, "a", encoding="utf-8", errors="backslashreplace") as log:
-                log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n{text}\n")
-        except OSError:
-            pass  # the disk is full: it has been printed, and is told
+        from studio.core.rotating import RotatingLog
+
+        log = RotatingLog(self._path)  # a full disk costs the line: it has been printed, and is told
+        log.add(text)
+        log.close()
         if not issubclass(kind, KeyboardInterrupt):
             self._tell(error)
 

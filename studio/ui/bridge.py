@@ -13,7 +13,7 @@ from typing import Any
 
 from PySide6.QtCore import QObject, Qt, Signal
 
-from studio.core.events import Preview, Progress, Token
+from studio.core.events import Again, Preview, Progress, Token
 from studio.core.works import Change
 
 
@@ -86,6 +86,8 @@ def thinned(events: list[Any]) -> list[Any]:
             if key in last:
                 kept[last[key]] = None
         else:
+            if isinstance(event, Again):  # what came before it is another attempt's
+                last = {key: at for key, at in last.items() if key[1] != event.job}
             kept.append(event)
             continue
         last[key] = len(kept)

@@ -64,6 +64,9 @@ class Desk(QObject):
         self.broken: list[tuple[Path, Problem]] = []
         self.models_known = False
         self.closed_because = ""  # why there is no library
+        self.opener: Callable[[], Session] | None = None  # how it is opened, and mended where it is damaged
+        self.restorer: Callable[[], str] | None = None
+        self._trouble = ""  # what is in the way of saving, as it was told last
         self._stop: Callable[[], None] | None = None
         self.bridge.happened.connect(self._happened)
         self.bridge.change.connect(self._changed)
@@ -81,6 +84,8 @@ class Desk(QObject):
         self.read_models()
 
         def resume() -> list[Job]:
+            if session.read_only:
+                return []
             taken = (*session.interrupted, *session.resume_waiting().jobs)
             return [session.job(job) for job in taken]
 
@@ -90,14 +95,21 @@ class Desk(QObject):
         for job in jobs:
             self.track.put(job)
         self._read_queue()
-        cut = [job.id for job in jobs if job.problem is not None and job.problem.code == "interrupted"]
+        session = self.session
+        said = [s for s in ((session.read_only, session.note) if session is not None else ()) if s]
+        cut = [job.id for job in jobs if job.problem is not None and job.problem.code in ("interrupted", "set_aside")]
         if cut:
-            sentence = one_or_many(
-                len(cut),
-                "A job was interrupted when the studio ended.",
-                "{n} jobs were interrupted when the studio ended.",
+            said.append(
+                one_or_many(
+                    len(cut),
+                    "A job was interrupted when the studio ended.",
+                    "{n} jobs were interrupted when the studio ended.",
+                )
             )
-            self.told.emit(sentence, "", (tr("Run again"), lambda: self._rerun(cut)))
+            if any(job.works for job in jobs if job.id in cut):
+                said.append(tr("What was there of them has been kept."))
+        if said:
+            self.told.emit(" ".join(said), "", (tr("Run again"), lambda: self._rerun(cut)) if cut else None)
 
     def _rerun(self, jobs: list[str]) -> None:
         for job in jobs:
@@ -106,9 +118,45 @@ class Desk(QObject):
     def not_opened(self, problem: Problem) -> None:
         """The library cannot be opened: said once, and everything that waits for it says so too."""
         self.closed_because = problem.sentence
-        self.failed.emit(problem)
+        if problem.code == "library_broken" and self.restorer is not None:
+            self.told.emit(problem.sentence, problem.hint, (tr("Restore it"), self.restore))
+        else:
+            self.failed.emit(problem)
         self.track.touch()
         self.refused.emit()
+
+    def restore(self) -> None:
+        """Bring a damaged library back from its backups and sidecars, then open it. The damaged file is kept."""
+        opener, restorer = self.opener, self.restorer
+        if opener is None or restorer is None:
+            return
+        self.closed_because = tr("The library is being restored …")
+        self.track.touch()
+
+        def mend() -> tuple[str, Session]:
+            return restorer(), opener()
+
+        def mended(done: tuple[str, Session]) -> None:
+            sentence, session = done
+            session.note = sentence
+            self.closed_because = ""
+            self.open(session)
+
+        self.tasks.write(self, mend, mended, self.not_opened)
+
+    def _look_for_trouble(self) -> None:
+        """Say once that something cannot be saved, and what can be done; say when it is over."""
+        session = self.session
+        problem = session.problem if session is not None else None
+        sentence = problem.sentence if problem is not None else ""
+        if session is None or sentence == self._trouble:
+            return
+        before, self._trouble = self._trouble, sentence
+        if problem is not None:
+            try_now = (tr("Try now"), lambda: self.tasks.write(self, session.save_now, None, self.failed.emit))
+            self.told.emit(sentence, problem.hint, try_now)
+        elif before:
+            self.told.emit(tr("Everything is saved again."), "", None)
 
     def close(self, running: str) -> None:
         """End it all; blocks until the session has closed. `running` as in Session.close."""
@@ -137,6 +185,8 @@ class Desk(QObject):
             for job_id in change.jobs:
                 if job_id in self.track.jobs:
                     self._read_job(job_id)
+        if change.lanes:
+            self._look_for_trouble()
         if change.models:
             self.read_models()
         if change.settings and self.session is not None:

@@ -194,6 +194,8 @@ class JobStrip(QWidget):
         session = self._desk.session
         if session is None:
             return self._desk.closed_because or tr("Opening the library …")
+        if session.problem is not None:
+            return session.problem.sentence
         lane = session.lanes().get(self._kind)
         if lane is None or not lane.model:
             return tr("Ready")

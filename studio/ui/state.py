@@ -85,7 +85,8 @@ class Keeper(QObject):
 
     def touch(self) -> None:
         """Something changed."""
-        self._timer.start()
+        if not self._timer.isActive():  # while somebody types without a pause, it is saved all the same
+            self._timer.start()
 
     def _save(self) -> None:
         data = encoded(self.state)

@@ -9,17 +9,20 @@ from dataclasses import dataclass, field
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from studio.core.events import (
+    Again,
     Cancelled,
     Cancelling,
     EndEvent,
     Event,
     Failed,
     Finished,
+    Held,
     Loading,
     Piece,
     Preview,
     Progress,
     Queued,
+    Silent,
     Started,
     Token,
 )
@@ -49,6 +52,8 @@ class Tracked:
     unit: str = ""
     phase: str = ""
     cancelling: bool = False
+    silent: float = 0.0  # seconds without a sign of life of its worker
+    held: Problem | None = None  # it was made, and this is in the way of saving it
     problem: Problem | None = None
     texts: dict[int, str] = field(default_factory=dict)  # what has been written so far, by index
     preview: Preview | None = None
@@ -73,6 +78,13 @@ class Tracked:
         each = (self.now - self.begun) / (self.done - self.begun_at)
         return max(0.0, each * (self.total - self.done) - (self.clock() - self.now))
 
+    def begin_again(self) -> None:
+        """What came from it so far is void."""
+        self.state, self.loading, self.cancelling, self.silent = JobState.QUEUED, "", False, 0.0
+        self.done = self.total = self.begun = self.begun_at = self.now = 0.0
+        self.unit = self.phase = ""
+        self.texts, self.preview, self.pieces = {}, None, []
+
     def speed(self) -> float | None:
         """Units a second since the work itself began."""
         passed = self.now - self.begun
@@ -88,8 +100,12 @@ class Tracked:
             return tr("cancelled")
         if self.state is JobState.FAILED:
             return self.problem.sentence if self.problem else tr("failed")
+        if self.held is not None:
+            return self.held.sentence
         if self.cancelling:
             return tr("cancelling …")
+        if self.silent:
+            return tr("not responding for {n} s; Cancel ends it", n=f"{self.silent:.0f}")
         if self.loading:
             return tr("loading {model} …", model=self.loading)
         parts = []
@@ -195,7 +211,7 @@ class Track(QObject):
         if isinstance(event, (Finished, Failed, Cancelled)):
             job.state = {Finished: JobState.FINISHED, Failed: JobState.FAILED}.get(type(event), JobState.CANCELLED)
             job.problem = event.problem if isinstance(event, Failed) else None
-            job.cancelling, job.loading = False, ""
+            job.cancelling, job.loading, job.silent, job.held = False, "", 0.0, None
             if not job.kind:
                 job.early = event
             self.jobs[job.id] = self.jobs.pop(job.id)  # `ended` tells the newest end first
@@ -204,12 +220,20 @@ class Track(QObject):
             if not job.state.ended:
                 job.state = JobState.RUNNING
                 self.moved.emit(job.id)
+        elif isinstance(event, Again):
+            if not job.state.ended:
+                job.begin_again()
+                self.moved.emit(job.id)
+        elif isinstance(event, Silent):
+            job.silent = event.seconds
+        elif isinstance(event, Held):
+            job.held = event.problem
         elif isinstance(event, Loading):
             job.loading = event.model if event.fraction is None or event.fraction < 1 else ""
         elif isinstance(event, Cancelling):
             job.cancelling = True
         elif isinstance(event, Progress):
-            job.loading, now = "", self._clock()
+            job.loading, job.held, now = "", None, self._clock()
             # reading a prompt is faster than writing: its pace says nothing of what is left
             if event.done > 0 and (not job.begun or (event.phase == WRITING != job.phase)):
                 job.begun, job.begun_at = now, event.done

@@ -8,19 +8,22 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from studio.app.machine import is_alive, this_process
-from studio.core.events import Cancelled, Failed, Finished, Queued, Started
+from studio.core.events import Again, Cancelled, Failed, Finished, Held, Queued, Started
 from studio.core.jobs import JobState
 from studio.core.paths import Paths
 from studio.core.problems import BadRecipe, BadSetting, NotFound, NotSaved
 from studio.core.recipes import TextRecipe, check
 from studio.core.works import Change
-from studio.library.files import Sidecar
+from studio.library.database import Database
+from studio.library.files import Files, Sidecar
 from tests.app.rig import Rig
 
 
@@ -79,6 +82,30 @@ def test_a_recipe_changed_past_its_limits_is_refused_at_submit(paths: Paths) -> 
         with pytest.raises(BadRecipe):
             session.submit(msgspec.structs.replace(sound, n=1000))  # replace checks nothing
         assert session.jobs() == []
+
+
+def test_a_job_whose_worker_dies_is_begun_again_once_and_says_so(paths: Paths, tmp_path: Path) -> None:
+    with Rig(paths) as session:
+        mark = tmp_path / "mark"
+        job = session.do(f"once {mark}; save made")
+        end = session.end(job)
+        assert isinstance(end, Finished) and session.path(end.works[0]).read_text() == "made"
+        assert any("second try" in note and "SIGKILL" in note for note in end.notes)
+        assert [e.job for e in session.events if isinstance(e, Again)] == [job]
+        assert session.job(job).attempts == 2 and "SIGKILL" in session.job(job).why
+
+
+def test_a_job_that_always_kills_its_worker_is_set_aside_and_the_others_run(paths: Paths) -> None:
+    with Rig(paths) as session:
+        bad, good = session.do("say half a text; die SIGSEGV"), session.do("save x")
+        end = session.end(bad)
+        assert isinstance(end, Failed) and end.problem.code == "set_aside" and "SIGSEGV" in end.problem.sentence
+        assert session.job(bad).attempts == 2
+        (part,) = end.works
+        assert session.path(part).read_text() == "half a text" and not part.complete
+        assert isinstance(session.end(good), Finished)
+    with Rig(paths, resume=True) as later:
+        assert later.mine() == [] and later.job(bad).state is JobState.FAILED
 
 
 def test_redo_applies_the_circumstances_and_tells_what_differs(paths: Paths) -> None:
@@ -280,24 +307,72 @@ def test_a_listener_that_fails_does_not_stop_the_queue(paths: Paths, capsys: pyt
     assert "ValueError: listener" in capsys.readouterr().err
 
 
-def test_a_disk_that_fills_while_keeping_fails_the_job_and_the_next_start_keeps_it(
+def _full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def until(ready: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_what_cannot_be_saved_is_held_and_saved_once_there_is_room(
     paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from studio.library.files import Files
-
-    real = Files.settle
-
-    def full(self: Files, commit: object) -> None:
-        raise OSError(28, "No space left on device")
-
     with Rig(paths) as session:
-        monkeypatch.setattr(Files, "settle", full)
-        end = session.end(session.do("save precious"))
-        assert isinstance(end, Failed) and end.problem.code == "not_saved" and "space" in end.problem.sentence
-        monkeypatch.setattr(Files, "settle", real)
+        with monkeypatch.context() as full:
+            full.setattr(Files, "settle", _full)
+            job = session.do("save precious")
+            until(lambda: session.held() == [job])
+            assert session.problem is not None and "space" in session.problem.sentence
+            assert session.wait(job, 0.1) is None, "it has not ended: it is not saved"
+            assert [e.problem.code for e in session.events if isinstance(e, Held)] == ["not_saved"]
+            assert session.works() == []
+        end = session.end(job)
+        assert isinstance(end, Finished)
+        assert session.path(end.works[0]).read_text() == "precious"
+        assert session.problem is None and session.held() == []
         assert isinstance(session.end(session.do("save next")), Finished)
-    with Rig(paths) as later:
-        assert "precious" in [later.path(w).read_text() for w in later.works()]
+
+
+def test_what_is_still_held_at_the_end_is_saved_at_the_next_start(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in ("settle", "promise"):
+        with monkeypatch.context() as full:
+            full.setattr(Files, step, _full)
+            with Rig(paths) as session:
+                job = session.do(f"save precious {step}")
+                until(lambda job=job, session=session: session.held() == [job])
+            # the process that held it is this one and lives: to the next session it must look gone
+            database = Database(paths.database)
+            with database.transaction() as db:
+                db.execute("update jobs set owner = '1:1.00'")
+            database.close()
+        with Rig(paths) as later:
+            assert f"precious {step}" in [later.path(w).read_text() for w in later.works()]
+            assert later.job(job).state is (JobState.FINISHED if step == "settle" else JobState.FAILED)
+
+
+def test_what_is_held_can_be_given_up(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Rig(paths) as session, monkeypatch.context() as full:
+        full.setattr(Files, "promise", _full)
+        job = session.do("save unwanted")
+        until(lambda: session.held() == [job])
+        session.cancel(job)
+        assert isinstance(session.end(job), Cancelled)
+        assert session.job(job).state is JobState.CANCELLED and list(paths.staging.iterdir()) == []
+
+
+def test_a_queue_waits_for_room_and_does_not_fail(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Rig(paths) as session:
+        with monkeypatch.context() as full:
+            full.setattr(Files, "staging", _full)
+            jobs = [session.do(f"save {n}") for n in range(3)]
+            until(lambda: session.problem is not None)
+            assert session.queue() == jobs
+        for job in jobs:
+            assert isinstance(session.end(job), Finished)
 
 
 def test_processes_are_known_by_start_time_as_well_as_by_number() -> None:

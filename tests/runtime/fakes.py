@@ -6,6 +6,7 @@ step N         N steps of progress      print WORDS  to stdout, as badly behaved
 die SIGNAL     end by a signal          exit CODE    end the process
 garbage        write no frame           raise NAME   raise an error
 spawn FILE     start a child that outlives nothing and writes its pid to FILE
+once FILE      die, and the next time do not
 
 A model whose name has “slow-load”, “no-load” or “die-load” in it does that when it is loaded. Tokens are words, but
 “die”, “raise” and “slow” as the first of them do that when they are counted; “slow FILE” makes FILE when it begins.
@@ -81,6 +82,10 @@ class Fake:
             elif word == "die":
                 os.kill(os.getpid(), getattr(signal, rest))
                 time.sleep(5)
+            elif word == "once":
+                if not os.path.exists(rest):
+                    open(rest, "w").close()
+                    os.kill(os.getpid(), signal.SIGKILL)
             elif word == "exit":
                 os._exit(int(rest))
             elif word == "garbage":

@@ -59,6 +59,12 @@ class Notes:
             self.ends[job] = how
             self.changed.notify_all()
 
+    def died(self, job: str, problem: Problem) -> bool:
+        return False
+
+    def stalled(self, problem: Problem) -> None:
+        raise AssertionError(problem)
+
     def happened(self, event: Event) -> None:
         with self.changed:
             self.events.append(event)

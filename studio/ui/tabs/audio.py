@@ -13,7 +13,7 @@ from PySide6.QtGui import QColor, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import QMenu, QPlainTextEdit, QSlider, QStackedLayout, QTextEdit, QVBoxLayout, QWidget
 
 from studio.core.cards import ModelCard
-from studio.core.events import EndEvent, Event, Piece
+from studio.core.events import Again, EndEvent, Event, Piece
 from studio.core.jobs import Job
 from studio.core.problems import NotRead
 from studio.core.recipes import SpeechRecipe
@@ -263,6 +263,8 @@ class AudioTab(MakeTab):
             self._set_sentences(self._sentences, recipe.text)
 
     def progressed(self, event: Event) -> None:
+        if isinstance(event, Again) and event.job == self._streaming and not self._loaded:
+            self.begun(event.job)
         if isinstance(event, Piece) and event.job == self._streaming and not self._loaded:
             self._piece(event)
 

@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.core.events import Cancelled, EndEvent, Event, Failed, Finished, Log
+from studio.core.events import Again, Cancelled, EndEvent, Event, Failed, Finished, Log
 from studio.core.jobs import Job, JobState
 from studio.core.problems import Problem
 from studio.core.recipes import Recipe, kind_of
@@ -345,6 +345,8 @@ class MakeTab(QWidget):
         if isinstance(event, Log):
             self.notice.tell(event.text)
             return
+        if isinstance(event, Again):
+            self.notice.tell(event.why, tr("It begins again by itself."))
         if not isinstance(event, (Finished, Failed, Cancelled)):
             self.progressed(event)
             return

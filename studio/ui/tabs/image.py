@@ -11,7 +11,7 @@ from PySide6.QtCore import QMimeData, QPoint, Qt
 from PySide6.QtGui import QColor, QImage, QImageReader, QPixmap
 from PySide6.QtWidgets import QFrame, QMenu, QStackedLayout, QVBoxLayout, QWidget
 
-from studio.core.events import EndEvent, Event, Failed, Finished, Preview
+from studio.core.events import EndEvent, Event, Finished, Preview
 from studio.core.recipes import ImageRecipe
 from studio.core.text import shown
 from studio.core.works import Work
@@ -175,7 +175,7 @@ class ImageTab(MakeTab):
     def ended(self, event: EndEvent) -> None:
         if event.job != self.following:
             return
-        works = [] if isinstance(event, Failed) else list(event.works)
+        works = list(event.works)
         if len(works) > 1 and isinstance(event, Finished):
             self._batch = works
             self._show_batch()

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QButtonGroup, QFrame, QMenu, QStackedLayout, QStac
 
 from studio.core.conversations import Conversation
 from studio.core.conversations import Turn as KeptTurn
-from studio.core.events import Cancelled, EndEvent, Event, Failed, Loading, Progress, Token
+from studio.core.events import Again, Cancelled, EndEvent, Event, Failed, Loading, Progress, Token
 from studio.core.jobs import Job
 from studio.core.problems import Problem
 from studio.core.recipes import PROMPT_LIMIT, Message, Recipe, TextRecipe
@@ -351,6 +351,8 @@ class TextTab(MakeTab):
             job = self.desk.track.jobs[event.job]
             answer.put(job.texts[event.index])
             turn.status.setText("")
+        elif isinstance(event, Again):
+            turn.say(tr("It begins again by itself."))
         elif isinstance(event, (Loading, Progress)):
             job = self.desk.track.jobs[event.job]
             if not job.texts:
@@ -364,6 +366,8 @@ class TextTab(MakeTab):
             turn.say(f"{event.problem.sentence} {event.problem.hint}".strip(), bad=True)
             turn.shrink(first + len(self.desk.track.jobs[event.job].texts))
             self._ready(turn)
+            if event.works:
+                self._put_works(event.job, list(event.works))
         else:
             if isinstance(event, Cancelled):
                 turn, first = self._views[event.job]
@@ -392,8 +396,9 @@ class TextTab(MakeTab):
                 return  # something else is shown by now
             for work, text in found:
                 self._answer(turn, first + work.index).put(text, work)
-            if works:
+            if works and not turn.bad:
                 turn.say("")
+            if works:
                 self.show_details(works[0])
             self._ready(turn)
 

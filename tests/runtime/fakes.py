@@ -7,6 +7,8 @@ die SIGNAL     end by a signal          exit CODE    end the process
 garbage        write no frame           raise NAME   raise an error
 spawn FILE     start a child that outlives nothing and writes its pid to FILE
 once FILE      die, and the next time do not
+compute S      keep the processor busy without a word
+hoard N        keep N MB for ever, as a library that leaks does
 
 A model whose name has “slow-load”, “no-load” or “die-load” in it does that when it is loaded. Tokens are words, but
 “die”, “raise” and “slow” as the first of them do that when they are counted; “slow FILE” makes FILE when it begins.
@@ -28,6 +30,9 @@ from studio.engines import ENGINES
 from studio.engines.context import RunContext
 
 COMMAND = [sys.executable, "-m", "tests.runtime.fakes"]
+
+
+HOARD: list[bytes] = []
 
 
 class Fake:
@@ -82,6 +87,12 @@ class Fake:
             elif word == "die":
                 os.kill(os.getpid(), getattr(signal, rest))
                 time.sleep(5)
+            elif word == "compute":
+                end = time.monotonic() + float(rest)
+                while time.monotonic() < end:
+                    sum(range(1000))
+            elif word == "hoard":
+                HOARD.append(os.urandom(1024) * 1024 * int(rest))
             elif word == "once":
                 if not os.path.exists(rest):
                     open(rest, "w").close()

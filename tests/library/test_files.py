@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from studio.core.jobs import Job
+from studio.core.jobs import Job, JobState
 from studio.core.paths import Paths
 from studio.core.recipes import MadeWith, TextRecipe
 from studio.core.works import Result
@@ -24,7 +24,7 @@ def _finished(paths: Paths, prompt: str = "A fox / in the: night") -> tuple[File
 
 def test_works_are_named_after_their_words_and_dated(paths: Paths) -> None:
     files, job, result = _finished(paths)
-    commit = files.plan(job, result)
+    commit = files.plan(job, result, JobState.FINISHED)
     first = commit.works[0]
     assert first.title == "A fox / in the: night"
     assert first.master.path.endswith(f"a-fox-in-the-night-{first.id}.txt")
@@ -35,7 +35,7 @@ def test_works_are_named_after_their_words_and_dated(paths: Paths) -> None:
 
 def test_settling_twice_changes_nothing(paths: Paths) -> None:
     files, job, result = _finished(paths)
-    commit = files.plan(job, result)
+    commit = files.plan(job, result, JobState.FINISHED)
     files.promise(commit)
     assert files.pending("j1") == commit
     files.settle(commit)
@@ -48,7 +48,7 @@ def test_settling_twice_changes_nothing(paths: Paths) -> None:
 
 def test_a_file_that_is_gone_is_not_passed_over(paths: Paths) -> None:
     files, job, result = _finished(paths)
-    commit = files.plan(job, result)
+    commit = files.plan(job, result, JobState.FINISHED)
     (paths.staging / "j1" / "1.txt").unlink()
     with pytest.raises(FileNotFoundError):
         files.settle(commit)
@@ -64,7 +64,7 @@ def test_a_works_folder_on_another_disk_is_reached_by_copying(paths: Paths, monk
         real(source, target)
 
     monkeypatch.setattr(os, "replace", across)
-    commit = files.plan(job, result)
+    commit = files.plan(job, result, JobState.FINISHED)
     files.settle(commit)
     assert files.path(commit.works[1].master.path).read_text() == "text 1"
     assert not (paths.staging / "j1" / "1.txt").exists()
@@ -84,7 +84,7 @@ def test_a_damaged_promise_counts_as_none(paths: Paths) -> None:
 
 def test_foreign_and_damaged_sidecars_are_passed_over(paths: Paths) -> None:
     files, job, result = _finished(paths)
-    commit = files.plan(job, result)
+    commit = files.plan(job, result, JobState.FINISHED)
     files.settle(commit)
     (paths.works / "notes.json").write_text('{"format": "something else"}')
     (paths.works / "broken.json").write_text("{")

@@ -114,6 +114,11 @@ def parser() -> argparse.ArgumentParser:
 
     sub = _command(commands, "doctor", "look whether all is well", _doctor)
     sub.add_argument("--rebuild", action="store_true", help="bring works back whose database entry is lost")
+    sub.add_argument(
+        "--restore",
+        action="store_true",
+        help="bring back a library whose database is damaged, from backups and sidecar files; close the studio first",
+    )
 
     sub = _command(commands, "demo", "make one piece: a text, a picture of it, and a narration", _demo)
     sub.add_argument("--out", metavar="DIR", default="demo-output", help="where to put it (%(default)s)")
@@ -204,7 +209,11 @@ def _words(options: argparse.Namespace) -> str:
 def _session(**options: Any) -> Any:
     from studio.app.session import Session
 
-    return Session(Paths(default_home()), **options)
+    session = Session(Paths(default_home()), **options)
+    for sentence in (session.read_only, session.note):
+        if sentence:
+            print(sentence, file=sys.stderr)
+    return session
 
 
 def _window(options: argparse.Namespace) -> int:
@@ -349,15 +358,20 @@ def _models(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from studio.app.doctor import examine
+    from studio.app.session import restore_library
 
+    restored = restore_library(Paths(default_home())) if options.restore else ""
     with _session() as session:
         rebuilt = session.rebuild().works if options.rebuild else ()
         findings = examine(session)
         if options.json:
-            print(msgspec.json.encode({"findings": findings, "rebuilt": rebuilt}).decode())
+            told = {"findings": findings, "rebuilt": rebuilt, "restored": restored}
+            print(msgspec.json.encode(told).decode())
         else:
             for finding in findings:
                 print(f"{'ok  ' if finding.good else 'look'}  {finding.about}: {finding.sentence}")
+            if restored:
+                print(restored)
             if options.rebuild:
                 print(f"{len(rebuilt)} works were brought back from their sidecar files.")
         return 0 if all(f.good for f in findings) else EXIT_PROBLEM

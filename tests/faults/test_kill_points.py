@@ -23,8 +23,8 @@ from tests.app.rig import Rig
 from tests.faults.committing import TEXTS
 
 CALLS = (
-    "write", "writev", "pwrite64", "fsync", "fdatasync", "rename", "renameat", "renameat2", "link", "unlink", "unlinkat",
-    "rmdir", "mkdir", "ftruncate",
+    "write", "writev", "pwrite64", "fsync", "fdatasync", "rename", "renameat", "renameat2", "link", "unlink",
+    "unlinkat", "rmdir", "mkdir", "ftruncate",
 )  # fmt: skip
 _LINE = re.compile(r"^(\d+)\s+(\w+)\((.*)$")
 
@@ -121,7 +121,8 @@ def test_a_kill_at_any_system_call_loses_and_leaves_nothing(
     def killed_at(point: tuple[str, int, str]) -> tuple[str, Paths]:
         name, number, arguments = point
         paths = Paths(tmp_path / f"{name}-{number}")
-        code = run(paths.home, what, tmp_path / f"{name}-{number}.log", "-e", f"inject={name}:signal=KILL:when={number}")
+        inject = f"inject={name}:signal=KILL:when={number}"
+        code = run(paths.home, what, tmp_path / f"{name}-{number}.log", "-e", inject)
         assert code in (-9, 137), f"{name} {number} of {arguments} was not reached: {code}"
         return f"killed at {name} {number}: {arguments[:120]}", paths
 

@@ -303,7 +303,9 @@ session = Rig(Paths(Path(sys.argv[1])), keep_pause=True)
 
 def _studio(paths: Paths, program: str) -> tuple[subprocess.Popen[str], list[str]]:
     studio = subprocess.Popen(
-        [sys.executable, "-c", STUDIO + program + "\ntime.sleep(120)", str(paths.home)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", f"{STUDIO}{program}\ntime.sleep(120)", str(paths.home)],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert studio.stdout is not None
     return studio, studio.stdout.readline().split()
@@ -386,16 +388,16 @@ def test_works_are_in_order_of_making_whatever_the_clock_says(paths: Paths, monk
 
 
 def test_ten_thousand_waiting_jobs_are_taken_up_in_one_go(paths: Paths) -> None:
+    from studio.core.recipes import TextRecipe
     from studio.library.database import Database
     from studio.library.jobs import to_json
-    from studio.core.recipes import TextRecipe
 
     database = Database(paths.database)
     recipe = to_json(TextRecipe(prompt="save x", model=CARD.id, seed=1))
     with database.transaction() as db:
         db.executemany(
-            "insert into jobs (id, kind, state, position, owner, created, recipe) values (?, 'text', 'queued', ?, '1:1.0', "
-            "'2026-01-01T00:00:00.000Z', ?)",
+            "insert into jobs (id, kind, state, position, owner, created, recipe) "
+            "values (?, 'text', 'queued', ?, '1:1.0', '2026-01-01T00:00:00.000Z', ?)",
             ((f"j{n:012d}", n, recipe) for n in range(10_000)),
         )
     database.close()

@@ -9,7 +9,7 @@ import contextlib
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -315,6 +315,10 @@ class Session(Shelf):
         if job is None:
             raise NotFound(f"There is no job “{job_id[:40]}”.", "“studio jobs” lists them.")
         return job
+
+    def jobs_of(self, job_ids: Iterable[str]) -> list[Job]:
+        """Jobs by their ids, in that order; those that are not known are left out."""
+        return self._jobs.many(job_ids)
 
     def wait(self, job_id: str, timeout: float | None = None) -> EndEvent | None:
         """Wait for a job of this session to end.

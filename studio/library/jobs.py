@@ -67,6 +67,17 @@ class Jobs:
         rows = self._database.rows(f"select {_COLUMNS} from jobs where id = ?", (job_id,))
         return self._job(rows[0]) if rows else None
 
+    def many(self, job_ids: Iterable[str]) -> list[Job]:
+        """Jobs by their ids, in that order; those that are not there are left out."""
+        wanted = tuple(job_ids)
+        # one value, however many ids: SQLite limits the number of values
+        rows = self._database.rows(
+            f"select {_COLUMNS} from (select key as place, value as wanted from json_each(?)) "
+            "join jobs on jobs.id = wanted order by place",
+            (to_json(wanted),),
+        )
+        return [self._job(row) for row in rows]
+
     def get(self, job_id: str) -> Job:
         job = self.find(job_id)
         if job is None:

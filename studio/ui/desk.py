@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QObject, Qt, Signal
+from PySide6.QtCore import QObject, Qt, QTimer, Signal
 
 from studio.core.cards import ModelCard
 from studio.core.events import Event, Failed, Queued
@@ -24,6 +24,9 @@ from studio.ui.track import Track
 if TYPE_CHECKING:  # imported after the first paint, on another thread
     from studio.app.session import Session
     from studio.core.settings import Settings
+
+
+AT_ONCE = 50  # jobs that are taken up in one turn of the window's loop
 
 
 class Desk(QObject):
@@ -66,6 +69,8 @@ class Desk(QObject):
         self.closed_because = ""  # why there is no library
         self.opener: Callable[[], Session] | None = None  # how it is opened, and mended where it is damaged
         self.restorer: Callable[[], str] | None = None
+        self._unread: dict[str, bool] = {}  # jobs to be read, and whether that is for the first time
+        self._reading_jobs = self._reading_queue = self._queue_changed = False
         self._trouble = ""  # what is in the way of saving, as it was told last
         self._stop: Callable[[], None] | None = None
         self.bridge.happened.connect(self._happened)
@@ -87,13 +92,12 @@ class Desk(QObject):
             if session.read_only:
                 return []
             taken = (*session.interrupted, *session.resume_waiting().jobs)
-            return [session.job(job) for job in taken]
+            return session.jobs_of(taken)
 
         self.tasks.write(self, resume, self._resumed, self.failed.emit)
 
     def _resumed(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            self.track.put(job)
+        self._put(jobs)
         self._read_queue()
         session = self.session
         said = [s for s in ((session.read_only, session.note) if session is not None else ()) if s]
@@ -195,18 +199,54 @@ class Desk(QObject):
         self.change.emit(change)
 
     def _read_job(self, job_id: str, *, fresh: bool = False) -> None:
+        """Look a job up; what is asked for while one look is under way is looked up together in the next."""
+        self._unread[job_id] = self._unread.get(job_id, False) or fresh
         session = self.session
+        if session is None or self._reading_jobs:
+            return
+        wanted, self._unread = self._unread, {}
+        self._reading_jobs = True
 
-        def read(job: Job) -> None:
-            if fresh or job_id in self.track.jobs:  # one that was put away meanwhile does not come back
-                self.track.put(job)
+        def look() -> list[Job]:
+            return session.jobs_of(wanted)
 
-        if session is not None:
-            self.tasks.read(self, lambda: session.job(job_id), read)
+        def found(jobs: list[Job]) -> None:
+            self._reading_jobs = False
+            # one that was put away meanwhile does not come back
+            self._put([job for job in jobs if wanted[job.id] or job.id in self.track.jobs])
+            if self._unread:
+                self._read_job(next(iter(self._unread)))
+
+        def failed(problem: Problem) -> None:
+            self._reading_jobs = False
+            self.failed.emit(problem)
+
+        self.tasks.read(self, look, found, failed)
+
+    def _put(self, jobs: list[Job]) -> None:
+        """Take jobs up, so many at a time that the window goes on: a queue may have thousands."""
+        for job in jobs[:AT_ONCE]:
+            self.track.put(job)
+        if jobs[AT_ONCE:]:
+            QTimer.singleShot(0, self, lambda: self._put(jobs[AT_ONCE:]))
 
     def _read_queue(self) -> None:
-        if self.session is not None:
-            self.tasks.read(self, self.session.queue, self.track.set_order)
+        if self.session is None:
+            return
+        self._queue_changed = True
+        if not self._reading_queue:
+            self._reading_queue, self._queue_changed = True, False
+            self.tasks.read(self, self.session.queue, self._queue_read, self._queue_unread)
+
+    def _queue_read(self, order: list[str]) -> None:
+        self._reading_queue = False
+        self.track.set_order(order)
+        if self._queue_changed:
+            self._read_queue()
+
+    def _queue_unread(self, problem: Problem) -> None:
+        self._reading_queue = False
+        self.failed.emit(problem)
 
     def read_models(self) -> None:
         """Look which models are there."""

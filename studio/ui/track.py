@@ -163,7 +163,8 @@ class Track(QObject):
         if known is None:
             self.jobs[job.id] = made = tracked(job)
             made.clock = self._clock
-            self._forget()
+            if made.state.ended:
+                self._forget()
             self.moved.emit(job.id)
         elif not known.kind:
             fresh = tracked(job)
@@ -215,6 +216,7 @@ class Track(QObject):
             if not job.kind:
                 job.early = event
             self.jobs[job.id] = self.jobs.pop(job.id)  # `ended` tells the newest end first
+            self._forget()
             self.moved.emit(job.id)
         elif isinstance(event, Started):
             if not job.state.ended:

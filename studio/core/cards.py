@@ -27,9 +27,25 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a model costs to hold. `weights`: bytes on disk, which is about what they take in memory."""
+    """What a model costs to hold and to run; 0 where a look at its files does not tell.
+
+    Attributes:
+        weights: bytes on disk. number: bytes per number there (2 for float16), 0 for mixed.
+        largest: bytes on disk of the largest part of a model that is made of several.
+        latent: pixels that one latent covers on a side. patch: latents that one token of a transformer covers.
+        channels: width of the denoiser at its widest picture: channels of a U-Net's first level, or of a token.
+        decoder: channels of the autoencoder's widest layer at full size.
+        per_token: bytes of the cache that one token of a text's context takes.
+    """
 
     weights: int = 0
+    number: int = 0
+    largest: int = 0
+    latent: int = 0
+    patch: int = 0
+    channels: int = 0
+    decoder: int = 0
+    per_token: int = 0
 
 
 class Part(msgspec.Struct, frozen=True):

@@ -22,6 +22,9 @@ class Engine(Protocol):
     it calls `ctx.check()` at least once per step, token batch or sentence. Both raise StudioError with a sentence for
     what a user can cause. After JobCancelled the engine must be able to run again, with the same results as before.
 
+    An engine may also have `park() -> bool`: move the model from the graphics card to this computer's memory, so that
+    the next `load` need not read it again; False where that gives nothing back, and it is unloaded instead.
+
     An engine may also have `count_tokens(text: str) -> int`: how many tokens the loaded model reads a prompt as, with
     those it wants around every prompt. Called on the same thread between jobs; it has to be quick (a job may come
     meanwhile and waits), must not change what later runs give, and what it raises only means “not known”.

@@ -28,6 +28,7 @@ from studio.models.safetensors_header import read_safetensors, suspicious_weight
 from studio.models.tokenizer_files import vocabulary_of
 
 COMPONENTS_LIMIT = 32
+_NUMBER = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}  # bytes
 SHARDS_LIMIT = 512
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
@@ -208,7 +209,7 @@ def _carded(
         notes.append(note)
     scale = vae_scale(parts["vae"].config)
     size = _size(core.config, pipeline, scale)
-    total = sum(f.stat().st_size for p in parts.values() for f in p.weights)
+    needs = _needs(parts, pipeline, scale)
     name = safe_name(folder.absolute().name, "picture model")
     return ModelCard(
         id=card_id(name, folder),
@@ -218,7 +219,7 @@ def _carded(
         path=str(folder.absolute()),
         format="diffusers",
         family=made_by,
-        bytes=total,
+        bytes=needs.weights,
         can=_can(pipeline, core.config, index),
         limits=Limits(
             width=size[0],
@@ -226,8 +227,36 @@ def _carded(
             size_multiple=math.lcm(pipeline.least, scale * pipeline.patch),
             prompt_tokens=_prompt_tokens(pipeline, parts["tokenizer"].config),
         ),
-        needs=Needs(weights=total),
+        needs=needs,
         notes=tuple(notes),
+    )
+
+
+def _needs(parts: dict[str, _Part], pipeline: Pipeline, scale: int) -> Needs:
+    """What `models.memory` reckons with. `scale`: pixels that one latent covers on a side."""
+    sums = [sum(f.stat().st_size for f in part.weights) for part in parts.values()]
+    core, vae = parts[pipeline.core], parts["vae"]
+    header = read_safetensors(core.weights[0])
+    sizes = set() if isinstance(header, Broken) else {_NUMBER.get(kind, 0) for kind in header.dtypes}
+    levels = core.config.get("block_out_channels")
+    heads, each = (core.config.get(key) for key in ("num_attention_heads", "attention_head_dim"))
+    if isinstance(levels, list) and levels:
+        channels, patch = _whole(levels[0], 1, 65_536), 0
+    else:
+        width = _whole(core.config.get("hidden_size") or core.config.get("dim"), 1, 65_536)
+        product = heads * each if type(heads) is int and type(each) is int else None
+        channels, patch = width or _whole(product, 1, 65_536), pipeline.patch
+    blocks = vae.config.get("block_out_channels") or vae.config.get("decoder_block_out_channels")
+    # what enters the last block has been brought to full size with the width of the block before
+    widest = blocks[min(1, len(blocks) - 1)] if isinstance(blocks, list) and blocks else vae.config.get("base_dim")
+    return Needs(
+        weights=sum(sums),
+        largest=max(sums),
+        number=sizes.pop() if len(sizes) == 1 else 0,
+        latent=scale,
+        patch=patch,
+        channels=channels or 0,
+        decoder=_whole(widest, 1, 65_536) or 0,
     )
 
 

@@ -102,7 +102,7 @@ def _carded(path: Path, header: GGUFHeader) -> ModelCard | Broken:
         bytes=size,
         can=can,
         limits=Limits(context=header.context_length or None),
-        needs=Needs(weights=size),
+        needs=Needs(weights=size, per_token=_per_token(header)),
         licence=shown(licence, 60) if isinstance(licence, str) else "",
         notes=tuple(notes),
     )
@@ -126,6 +126,19 @@ def _parts(path: Path, header: GGUFHeader) -> list[Path] | Broken:
             return Broken(f"part {number} of {count} is unusable: {inside.why}", inside.hint, inside.code)
         parts.append(part)
     return parts
+
+
+def _per_token(header: GGUFHeader) -> int:
+    """Bytes that one token takes in the cache of keys and values, which llama.cpp keeps in float16; 0 if not said."""
+
+    def said(key: str) -> int:
+        value = header.metadata.get(f"{header.architecture}.{key}")
+        return value if type(value) is int and 0 < value < 1 << 24 else 0
+
+    heads = said("attention.head_count_kv") or said("attention.head_count")
+    keys = said("attention.key_length") or said("embedding_length") // max(1, said("attention.head_count"))
+    values = said("attention.value_length") or keys
+    return said("block_count") * heads * (keys + values) * 2
 
 
 def _count(number: int) -> str:

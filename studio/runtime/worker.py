@@ -326,8 +326,10 @@ def differences(then: Any, now: Any) -> list[str]:
     notes = []
     if then.model_sha256 and now.model_sha256 and then.model_sha256 != now.model_sha256:
         notes.append("The model's file has changed since this was first made.")
-    for name in ("device", "dtype", "threads", "n_batch", "n_ctx", "system"):
+    for name in ("device", "dtype", "threads", "n_batch", "n_ctx", "memory", "system"):
         old, new = getattr(then, name), getattr(now, name)
+        if name == "memory":
+            old, new = old or "full", new or "full"
         if old and new and old != new:
             notes.append(f"First made with {name} {old}, now with {new}.")
     for library, old in then.versions.items():

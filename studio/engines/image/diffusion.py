@@ -13,23 +13,22 @@ import platform
 import secrets
 import time
 import traceback
-from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any, ClassVar
 
 import msgspec
 
 from studio.core.cards import ModelCard
-from studio.core.plans import Plan
-from studio.core.problems import BadResult, BadSetting, ModelMissing, ModelUnfit, StudioError
+from studio.core.plans import MEMORY_MODES, Plan
+from studio.core.problems import BadSetting, ModelMissing, ModelUnfit, OutOfMemory, StudioError
 from studio.core.recipes import SEED_LIMIT, ImageRecipe, MadeWith, Recipe
 from studio.core.works import Artifact, Result
 from studio.engines import device as devices
 from studio.engines.context import RunContext
-from studio.engines.image import asking, loading, trouble
+from studio.engines.image import asking, loading, thrift, trouble
 from studio.engines.image.asking import Asked, ask
-
-READING, PAINTING, FINISHING = "reading the prompt", "painting", "finishing"
+from studio.engines.image.watching import FINISHING, READING, Watch, finite_pixels, reported
+from studio.models import memory
 
 
 class Diffusion:
@@ -44,6 +43,9 @@ class Diffusion:
         self._device = self._dtype = ""
         self._scheduler: Any = None  # as the model came, never run
         self._dtypes: dict[str, Any] = {}  # part -> dtype it was loaded in
+        self._mode = "full"  # how memory is saved, one of MEMORY_MODES
+        self._short: dict[str, int] = {}  # mode -> the fewest pixels for which memory ran out in the ones before it
+        self._away = False  # weights are in this computer's memory, to be moved back to the card
 
     def load(self, card: ModelCard, plan: Plan, ctx: RunContext) -> None:
         """Make a model ready; what is loaded already and fits the plan stays.
@@ -58,19 +60,52 @@ class Diffusion:
         torch.set_num_threads(max(1, plan.threads))
         self._plan = plan
         if self._pipe is not None and (card, device, dtype) == (self._card, self._device, self._dtype):
+            if self._away:  # it was parked
+                ctx.loading(card.name)
+                self._settle(self._mode, 0, ctx)
+                ctx.loading(card.name, 1.0)
             return
         self.unload()
+        self._open(card, device, dtype, self._first_to_load(card, device, dtype), ctx)
+
+    def _open(self, card: ModelCard, device: str, dtype: str, mode: str, ctx: RunContext) -> None:
+        """Read a model from disk for a mode. Where the card is too small for all of it, it is kept off the card."""
+        import torch
+
         ctx.check()
         ctx.loading(card.name)
+        place, shortage = not thrift.keeps_off_card(mode), ""
         try:
-            pipe = loading.open_pipeline(card.path, card.name, device, dtype)
+            try:
+                pipe = loading.open_pipeline(card.path, card.name, device, dtype, place=place)
+            except OutOfMemory:
+                if not place or "offload" not in memory.modes_of(device):
+                    raise
+                trouble.give_back(device)
+                place, mode = False, "offload"
+                pipe = loading.open_pipeline(card.path, card.name, device, dtype, place=False)
+                shortage = _changed(mode)
         except StudioError:
             trouble.give_back(device)
             raise
         self._scheduler = copy.deepcopy(getattr(pipe, "scheduler", None))
         self._dtypes = {n: c.dtype for n, c in pipe.components.items() if isinstance(c, torch.nn.Module)}
         self._pipe, self._card, self._device, self._dtype = pipe, card, device, dtype
+        self._mode, self._away = "full", not place
+        if not place:
+            self._settle(mode, 0, ctx)
+        if shortage:
+            self._short[self._mode] = 0  # no picture of this model can do with less
+            ctx.note(shortage)
         ctx.loading(card.name, 1.0)
+
+    def _first_to_load(self, card: ModelCard, device: str, dtype: str) -> str:
+        """The mode to load with: only the last two change where the weights go."""
+        if "offload" not in memory.modes_of(device):
+            return "full"
+        if self._plan.memory != "auto":
+            return self._plan.memory
+        return memory.first_mode(card, None, trouble.free_memory(device), device, number=_bytes_of(dtype))
 
     @staticmethod
     def _pick(plan: Plan, card: ModelCard) -> tuple[str, str]:
@@ -91,12 +126,98 @@ class Diffusion:
         assert isinstance(recipe, ImageRecipe), "the runtime gives each engine its own kind"
         assert self._pipe is not None, "load comes before run"
         asked = ask(self._pipe, self._scheduler, self._card, recipe, ctx.note)
+        self._begin(recipe, asked, ctx)
         previewer = self._previewer(asked, ctx)
         first = recipe.seed if recipe.seed is not None else secrets.randbelow(SEED_LIMIT)
         artifacts: list[Artifact] = []
         for index in range(recipe.count):
-            artifacts += self._picture(asked, ctx.seed(first, index), index, recipe, previewer, ctx)
+            made: list[Artifact] | None = None
+            while made is None:
+                try:
+                    made = self._picture(asked, ctx.seed(first, index), index, recipe, previewer, ctx)
+                except OutOfMemory:
+                    mode = thrift.after(thrift.ladder(self._pipe, self._device), self._mode)
+                    if mode is None:
+                        raise
+                    ctx.check()
+                    self._settle(mode, _pixels(asked), ctx)
+                    self._short[self._mode] = min(_pixels(asked), self._short.get(self._mode, _pixels(asked)))
+                    ctx.note(_changed(self._mode, index))
+            artifacts += made
         return Result(artifacts=tuple(artifacts), made_with=self.made_with(), notes=tuple(ctx.notes))
+
+    def _begin(self, recipe: ImageRecipe, asked: Asked, ctx: RunContext) -> None:
+        """Take the way to save memory that was planned, or that fits what is free now.
+
+        A way that was taken because memory ran out is kept for pictures of that size and larger ones; a smaller one
+        begins with what is planned, and so does a work that is made again.
+        """
+        assert self._card is not None
+        planned = self._plan.memory
+        if planned == "auto":
+            sized = msgspec.structs.replace(recipe, width=asked.painted[0], height=asked.painted[1])
+            planned = memory.first_mode(
+                self._card, sized, trouble.free_memory(self._device), self._device,
+                number=_bytes_of(self._dtype), held=self._held(),
+            )  # fmt: skip
+        if not self._plan.again:
+            known = [mode for mode, pixels in self._short.items() if pixels <= _pixels(asked)]
+            planned = max(planned, *known, key=MEMORY_MODES.index) if known else planned
+        told = len(ctx.notes)
+        self._settle(planned, _pixels(asked), ctx)
+        if self._mode not in ("full", self._plan.memory) and len(ctx.notes) == told:
+            ctx.note(f"To save memory, {thrift.SAYS[self._mode]}; it may differ slightly from one made without.")
+
+    def _held(self) -> int:
+        """Bytes of the model that are on its device now."""
+        import torch
+
+        here = torch.device(self._device).type
+        parts = [c for c in self._pipe.components.values() if isinstance(c, torch.nn.Module)]
+        return sum(p.numel() * p.element_size() for c in parts for p in c.parameters() if p.device.type == here)
+
+    def _settle(self, wanted: str, pixels: int, ctx: RunContext) -> None:
+        """Switch to a mode, or to the next thriftier one this pipeline has and that there is memory for.
+
+        Raises:
+            OutOfMemory: none of them fits; nothing is loaded then.
+        """
+        assert self._card is not None
+        modes = thrift.ladder(self._pipe, self._device)
+        mode, ran_out = thrift.nearest(modes, wanted), False
+        while True:
+            try:
+                if thrift.switch(self._pipe, self._mode, mode, self._device, away=self._away):
+                    self._mode, self._away = mode, False
+                else:
+                    self._reopen(mode, ctx)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not trouble.is_out_of_memory(error):
+                    raise
+                self._mode, self._away, ran_out = "full", True, True
+                traceback.clear_frames(error.__traceback__)
+                trouble.give_back(self._device)
+                later = thrift.after(modes, mode)
+                if later is None:
+                    what = f"moving the model “{self._card.name}”"
+                    problem = trouble.out_of_memory(error, what, self._device)
+                    self.unload()
+                    raise problem from error
+                mode = later
+        if ran_out:
+            self._short[self._mode] = min(pixels, self._short.get(self._mode, pixels))
+            ctx.note(_changed(self._mode))
+
+    def _reopen(self, mode: str, ctx: RunContext) -> None:
+        """Load the model anew for another mode, and remember what ran out before."""
+        assert self._card is not None
+        card, device, dtype, short = self._card, self._device, self._dtype, self._short
+        self.unload()
+        self._short = short
+        self._open(card, device, dtype, mode, ctx)
+        if not thrift.keeps_off_card(self._mode) and thrift.switch(self._pipe, self._mode, mode, device):
+            self._mode = mode
 
     def count_tokens(self, text: str) -> int:
         """How many tokens the model reads a prompt as, with those that mark begin and end.
@@ -108,9 +229,33 @@ class Diffusion:
             raise ModelMissing("No picture model is loaded.")
         return asking.count_tokens(self._pipe, text)
 
+    def park(self) -> bool:
+        """Move the model from the graphics card to this computer's memory; the next `load` moves it back.
+
+        Returns:
+            False where it has no card with memory of its own, or this computer's memory is too short for it: then
+            only unloading gives memory back.
+        """
+        if self._pipe is None or not self._device.startswith("cuda"):  # Apple's graphics use the computer's memory
+            return False
+        if not thrift.keeps_off_card(self._mode) and not self._away:
+            free = trouble.free_memory("cpu")
+            if free is not None and self._held() > free * (1 - memory.RESERVE):
+                return False
+            self._away = True
+            try:
+                self._pipe.to("cpu", silence_dtype_warnings=True)
+            except (RuntimeError, MemoryError) as error:
+                if not trouble.is_out_of_memory(error):
+                    raise
+                return False
+        trouble.give_back(self._device)
+        return True
+
     def unload(self) -> None:
         """Let go of the model and give its memory back to the system."""
         had, device = self._pipe is not None, self._device
+        self._mode, self._short, self._away = "full", {}, False
         self._pipe = self._card = self._scheduler = None
         self._dtypes, self._device, self._dtype = {}, "", ""
         if had:
@@ -122,6 +267,7 @@ class Diffusion:
             device=self._device or "cpu",
             dtype=self._dtype,
             threads=self._plan.threads,
+            memory=self._mode if self._mode != "full" else "",
             versions={"python": platform.python_version()} | _versions("torch", "diffusers", "transformers", "pillow"),
             system=f"{platform.system()} {platform.machine()}",
         )
@@ -137,10 +283,11 @@ class Diffusion:
         total = float(recipe.steps * recipe.count)
         ctx.check()
         ctx.progress(index * recipe.steps, total, "steps", READING)
-        watch = _Watch(ctx, index, recipe, previewer, self._plan.preview_every)
+        watch = Watch(ctx, index, recipe, previewer, self._plan.preview_every)
         self._pipe.scheduler = asked.scheduler() if asked.scheduler else self._scheduler
+        output = None
         try:
-            with _finite_pixels(self._pipe, watch), _reported(self._pipe, asked, watch) as extra:
+            with finite_pixels(self._pipe, watch), reported(self._pipe, asked, watch) as extra:
                 output = self._pipe(generator=torch.Generator("cpu").manual_seed(seed), **asked.arguments, **extra)
         except StudioError:
             raise
@@ -150,13 +297,21 @@ class Diffusion:
         ) as error:  # fmt: skip
             raise self._explained(error, asked) from error
         finally:
+            if output is None and self._mode == "offload":
+                self._free_parts()
             self._restore()
         ctx.check()
-        image = saving.checked(output, asked.size, watch.finite)
+        try:
+            image = saving.checked(output, asked.size, watch.finite)
+        except MemoryError as error:
+            raise self._explained(error, asked) from error
         seconds = time.perf_counter() - began
         # the recipe of this one picture, so that a copied or exported file can say how it was made
         own = msgspec.structs.replace(recipe, seed=seed, count=1, made_with=self.made_with())
-        made = saving.save(image, index, seed, seconds, own, ctx)
+        try:
+            made = saving.save(image, index, seed, seconds, own, ctx)
+        except MemoryError as error:
+            raise self._explained(error, asked) from error
         ctx.progress((index + 1) * recipe.steps, total, "steps", FINISHING)
         return made
 
@@ -195,6 +350,13 @@ class Diffusion:
             detail="".join(traceback.format_exception(error))[-6000:],
         )
 
+    def _free_parts(self) -> None:
+        """Take the part that was at work off the card, after a call that ended early; diffusers does it at the end."""
+        try:
+            self._pipe.maybe_free_model_hooks()
+        except (RuntimeError, MemoryError):
+            self._away = True  # the next job puts everything in its place
+
     def _restore(self) -> None:
         """Undo what a call that ended early leaves behind: some pipelines hold the VAE in float32 while decoding."""
         if self._scheduler is not None:
@@ -205,128 +367,17 @@ class Diffusion:
                 component.to(dtype)
 
 
-class _Watch:
-    """What happens at each step of one picture: stop if asked, tell the progress, show a preview."""
-
-    def __init__(self, ctx: RunContext, index: int, recipe: ImageRecipe, previewer: Any, every: int) -> None:
-        self.finite = True
-        self._ctx, self._index, self._steps = ctx, index, recipe.steps
-        self._total = float(recipe.steps * recipe.count)
-        self._previewer, self._every = previewer, every
-
-    def step(self, done: int, of: int, latents: Any = None) -> None:
-        """`done` of `of` calls of the network are behind us; some schedulers call it more than once per step."""
-        self._ctx.check()
-        part = self._steps * done / max(of, 1)
-        last = done >= of
-        at = self._index * self._steps + (self._steps if last else part)
-        self._ctx.progress(round(at, 3), self._total, "steps", FINISHING if last else PAINTING)
-        if latents is None or not hasattr(latents, "isfinite"):
-            return
-        if last or done % 8 == 0:
-            self.finite = self.finite and bool(latents.isfinite().all())
-            if not self.finite:
-                raise BadResult(
-                    "The picture came out as numbers that are not finite (numerical overflow).",
-                    "Try the number format float32, or another scheduler; the model file may also be damaged.",
-                )
-        if self._previewer is not None and self._every > 0 and done % self._every == 0:
-            self._show(done, latents)
-
-    def _show(self, done: int, latents: Any) -> None:
-        from studio.engines.image.previews import NoPreview
-
-        try:
-            self._ctx.preview(self._index, done, self._previewer.jpeg(latents))
-        except NoPreview as why:
-            self._ctx.note(f"No previews with this model: {why}.")
-            self._previewer = None
+def _changed(mode: str, index: int = 0) -> str:
+    since = f" from picture {index + 1} on" if index else ""
+    return f"Memory ran out, so{since} {thrift.SAYS[mode]}; it may differ slightly from one made without."
 
 
-@contextlib.contextmanager
-def _reported(pipe: Any, asked: Asked, watch: _Watch) -> Iterator[dict[str, Any]]:
-    """Arguments that make the pipeline call `watch` at each step, in the best way it has."""
-    if asked.reports == "step_end":
-
-        def on_step(pipeline: Any, i: int, _t: Any, values: dict[str, Any]) -> dict[str, Any]:
-            watch.step(i + 1, _calls(pipeline, asked), values.get("latents"))
-            return {}  # nothing is handed back, so nothing is replaced
-
-        yield {"callback_on_step_end": on_step}
-    elif asked.reports == "callback":
-
-        def on_call(i: int, _t: Any, latents: Any) -> None:
-            watch.step(i + 1, asked.steps, latents)
-
-        yield {"callback": on_call, "callback_steps": 1}
-    else:
-        # No callback at all: every pipeline still moves its progress bar, through this method.
-        pipe.progress_bar = _bar(watch, asked.steps)
-        try:
-            yield {}
-        finally:
-            del pipe.progress_bar
+def _pixels(asked: Asked) -> int:
+    return asked.painted[0] * asked.painted[1]
 
 
-def _calls(pipe: Any, asked: Asked) -> int:
-    """How many times this run calls back; a scheduler of second order does so twice per step."""
-    count = getattr(pipe, "_num_timesteps", None)
-    return count if isinstance(count, int) and count > 0 else asked.steps
-
-
-class _Bar:
-    """Stands in for tqdm."""
-
-    def __init__(self, watch: _Watch, of: int, iterable: Any = None) -> None:
-        self._watch, self._of, self._done, self._iterable = watch, of, 0, iterable
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def __iter__(self) -> Iterator[Any]:
-        for item in self._iterable:
-            yield item
-            self.update()
-
-    def update(self, n: int = 1) -> None:
-        self._done += n
-        self._watch.step(min(self._done, self._of), self._of)
-
-    def set_postfix(self, *_: Any, **__: Any) -> None:
-        return None
-
-    close = set_description = set_postfix
-
-
-def _bar(watch: _Watch, steps: int) -> Callable[..., _Bar]:
-    def progress_bar(iterable: Any = None, total: int | None = None) -> _Bar:
-        return _Bar(watch, total or (len(iterable) if iterable is not None else steps), iterable)
-
-    return progress_bar
-
-
-@contextlib.contextmanager
-def _finite_pixels(pipe: Any, watch: _Watch) -> Iterator[None]:
-    """Look at the decoded pixels before they become bytes: a cast turns NaN into black without a word."""
-    processor: Any = getattr(pipe, "image_processor", None)
-    original = getattr(processor, "postprocess", None)
-    if original is None:
-        yield
-        return
-
-    def postprocess(image: Any, *args: Any, **kwargs: Any) -> Any:
-        if hasattr(image, "isfinite"):
-            watch.finite = watch.finite and bool(image.isfinite().all())
-        return original(image, *args, **kwargs)
-
-    processor.postprocess = postprocess
-    try:
-        yield
-    finally:
-        del processor.postprocess
+def _bytes_of(dtype: str) -> int:
+    return 4 if dtype == "float32" else 2
 
 
 @functools.cache  # reading a package's metadata takes milliseconds, and it cannot change under a running worker

@@ -45,15 +45,16 @@ def go_offline() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def open_pipeline(path: str, name: str, device: str, dtype: str) -> Any:
+def open_pipeline(path: str, name: str, device: str, dtype: str, *, place: bool = True) -> Any:
     """Load a diffusers folder.
 
     Args:
         path: the folder that holds model_index.json. name: what the model is called in sentences.
         device, dtype: from `device.pick`.
+        place: move the weights to the device; False leaves them in this computer's memory.
 
     Returns:
-        A diffusers pipeline on `device`, all weights loaded, silent.
+        A diffusers pipeline, all weights loaded, silent.
 
     Raises:
         ModelMissing, ModelBroken, ModelRefused, EngineMissing, OutOfMemory.
@@ -90,7 +91,7 @@ def open_pipeline(path: str, name: str, device: str, dtype: str) -> Any:
                 _COPY_AGAIN,
             )
         pipe.set_progress_bar_config(disable=True)
-        return pipe.to(device)
+        return pipe.to(device) if place else pipe
     except StudioError:
         raise
     except ImportError as error:

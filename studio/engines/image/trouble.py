@@ -7,6 +7,8 @@ import gc
 import re
 import traceback
 
+import psutil
+
 from studio.core.problems import OutOfMemory
 
 _AMOUNT = re.compile(r"(?:tried to allocate|Tried to allocate) ([\d.]+) ?(bytes|[KMG]i?B)?", re.IGNORECASE)
@@ -44,21 +46,22 @@ def out_of_memory(error: BaseException, what: str, device: str) -> OutOfMemory:
 
 
 def free_memory(device: str) -> int | None:
-    """Bytes that could still be had on `device`, or None where the system does not say."""
+    """Bytes that could still be had on `device`, or None where the system does not say.
+
+    What torch keeps for later on a graphics card counts as free: it is used first.
+    """
     import torch
 
-    if device.startswith("cuda"):
-        try:
-            return int(torch.cuda.mem_get_info(device)[0])
-        except (RuntimeError, AssertionError):
-            return None
-    if device == "mps":
+    try:
+        if device.startswith("cuda"):
+            kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            return int(torch.cuda.mem_get_info(device)[0]) + kept
+        available = int(psutil.virtual_memory().available)
+        if device.startswith("mps"):  # it shares the computer's memory, up to a limit of its own
+            return min(available, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+        return available
+    except (RuntimeError, AssertionError, OSError, psutil.Error):
         return None
-    with contextlib.suppress(OSError, ValueError), open("/proc/meminfo", encoding="ascii") as lines:
-        for line in lines:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return None
 
 
 def give_back(device: str) -> None:
@@ -68,7 +71,7 @@ def give_back(device: str) -> None:
     gc.collect()
     if device.startswith("cuda"):
         torch.cuda.empty_cache()
-    elif device == "mps":
+    elif device.startswith("mps"):
         torch.mps.empty_cache()
     trim()
 

@@ -18,13 +18,14 @@ from studio.core.problems import (
     ModelMissing,
     ModelRefused,
     ModelUnfit,
+    OutOfMemory,
     StudioError,
 )
 from studio.core.recipes import SEED_LIMIT, MadeWith, Message, Recipe, TextRecipe
 from studio.core.works import Artifact, Result
 from studio.engines.context import JobCancelled, RunContext
 from studio.engines.text import page
-from studio.engines.text.llama_server import LlamaServer
+from studio.engines.text.llama_server import LlamaServer, graphics_there
 from studio.engines.text.local_http import LocalRefused
 from studio.engines.text.stream import Stream
 from studio.engines.text.templates import (
@@ -40,6 +41,7 @@ from studio.engines.text.templates import (
 from studio.models.gguf_header import GGUFHeader, read_gguf
 
 USUAL_WINDOW = 4096  # tokens, when nobody says otherwise
+SHORTEST_WINDOW = 1024  # tokens, when memory is short
 WINDOW_STEP = 256  # tokens; llama.cpp rounds windows up to this
 ANSWER_ROOM = 4096  # tokens kept for the answer when a window has to grow; more would cost memory for a maybe
 # Pieces that come faster are sent together: nobody reads faster, and every event takes time from the threads that
@@ -60,6 +62,7 @@ class Llama:
         self._header: GGUFHeader | None = None
         self._server: LlamaServer | None = None
         self._renderer = Renderer()
+        self._shrunk: dict[int, tuple[int, str]] = {}  # window asked for -> window and device that fitted
 
     # --- loading
 
@@ -85,6 +88,7 @@ class Llama:
         if header is not None and header.chat_template:
             self._renderer.start()  # gets ready while the model loads
         self._card, self._plan, self._stamp, self._header = card, plan, _stamp(path), header
+        self._shrunk = {}
         self._open(self._window(0), ctx)
 
     @staticmethod
@@ -98,22 +102,43 @@ class Llama:
         if not starter.assembled(card):
             starter.assemble(card, progress)
 
-    def _open(self, n_ctx: int, ctx: RunContext) -> LlamaServer:
-        """The model with a window of `n_ctx` tokens. Another length changes the numbers slightly, so it is exact."""
+    def _open(self, n_ctx: int, ctx: RunContext, least: int = SHORTEST_WINDOW) -> LlamaServer:
+        """The model with a window of `n_ctx` tokens. Another length changes the numbers slightly, so it is exact.
+
+        Where memory runs out it is opened on the processor instead of the graphics card, and then with shorter
+        windows down to `least` tokens, which is told.
+
+        Raises:
+            OutOfMemory: not even that fits.
+        """
         assert self._card is not None
-        if self._server is not None and self._server.n_ctx == n_ctx:
+        window, device = self._shrunk.get(n_ctx, (n_ctx, self._plan.device))
+        if self._server is not None and self._server.n_ctx == window and window >= min(least, n_ctx):
             return self._server
         self._close_server()
-        ctx.check()
-        ctx.loading(self._card.name)
-        self._server = LlamaServer(
-            Path(self._card.path),
-            n_ctx=n_ctx,
-            threads=self._plan.threads,
-            n_batch=self._plan.n_batch,
-            device=self._plan.device,
-            log=ctx.cache_dir / "llama-load.log",
-        )
+        while self._server is None:
+            ctx.check()
+            ctx.loading(self._card.name)
+            try:
+                self._server = LlamaServer(
+                    Path(self._card.path),
+                    n_ctx=window,
+                    threads=self._plan.threads,
+                    n_batch=self._plan.n_batch,
+                    device=device,
+                    log=ctx.cache_dir / "llama-load.log",
+                )
+            except OutOfMemory:
+                if device != "cpu" and graphics_there():
+                    device = "cpu"
+                    ctx.note("The memory of the graphics card is too small, so the model runs on the processor.")
+                elif window > least and not self._plan.again:
+                    window = max(_rounded(window // 2), _rounded(least))
+                    ctx.note(f"Memory ran out, so the context window was made {window:,} tokens long.")
+                else:
+                    raise
+        if (window, device) != (n_ctx, self._plan.device):
+            self._shrunk[n_ctx] = window, device
         ctx.loading(self._card.name, 1.0)
         return self._server
 
@@ -177,7 +202,7 @@ class Llama:
         wanted = count + min(recipe.max_tokens, ANSWER_ROOM)
         grown = _rounded(min(1 << (wanted - 1).bit_length(), longest))
         ctx.note(f"The prompt has {count:,} tokens, so the context window was made {grown:,} tokens long.")
-        return self._open(grown, ctx)
+        return self._open(grown, ctx, count + 1)
 
     def count_tokens(self, text: str) -> int:
         """How many tokens the model reads `text` as, with the one that marks the beginning if it wants one.
@@ -211,7 +236,8 @@ class Llama:
         # 1. the window the recipe asks for
         if recipe.context > self._longest > 0:
             ctx.note(f"The model was made for {self._longest:,} tokens, so the context window is no longer than that.")
-        server = self._open(self._window(recipe.context), ctx)
+        window = self._window(recipe.context)
+        server = self._open(window, ctx, window if recipe.context else SHORTEST_WINDOW)
         # 2. what the model reads, as numbers
         try:
             prompt, stops, trim = self._prompt(server, recipe, ctx)

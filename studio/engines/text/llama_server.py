@@ -82,6 +82,11 @@ def graphics(devices: list[dict[str, Any]]) -> list[str]:
     return [d["name"] for d in devices if "GPU" in str(d["type"])]
 
 
+def graphics_there() -> bool:
+    """Whether llama.cpp has a graphics processor to use here."""
+    return bool(graphics(library().get_device_info()))
+
+
 class LlamaServer:
     """A loaded model.
 

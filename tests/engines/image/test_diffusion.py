@@ -15,7 +15,8 @@ from studio.core.plans import Plan
 from studio.core.problems import BadRecipe, BadResult, BadSetting, ModelUnfit, OutOfMemory
 from studio.core.recipes import CARRIED_LIMIT, SCHEDULERS, SEED_LIMIT, ImageRecipe
 from studio.engines.context import JobCancelled
-from studio.engines.image.diffusion import FINISHING, PAINTING, READING, Diffusion
+from studio.engines.image.diffusion import Diffusion
+from studio.engines.image.watching import FINISHING, PAINTING, READING
 from studio.library.carried import recipe_in
 from tests.engines.image import tiny
 from tests.engines.image.conftest import PLAN
@@ -144,7 +145,7 @@ def test_a_job_stopped_in_its_second_picture_leaves_no_half_file(engine_of: Engi
     told = tiny.Around(tmp_path, lambda e: isinstance(e, Progress) and e.done >= 4)
     with pytest.raises(JobCancelled):
         engine_of("sd").run(recipe(count=3), told.ctx)
-    assert sorted(p.name for p in told.out.iterdir()) == ["0.png", "0.thumb.webp"]
+    assert sorted(p.name for p in told.out.iterdir()) == ["0.png", "0.thumb.webp", "trail.jsonl"]
 
 
 def test_a_pipeline_without_callbacks_still_stops_and_tells_its_steps(

@@ -129,11 +129,12 @@ class Llama:
                     log=ctx.cache_dir / "llama-load.log",
                 )
             except OutOfMemory:
+                shorter = max(_rounded(window // 2), _rounded(least))
                 if device != "cpu" and graphics_there():
                     device = "cpu"
                     ctx.note("The memory of the graphics card is too small, so the model runs on the processor.")
-                elif window > least and not self._plan.again:
-                    window = max(_rounded(window // 2), _rounded(least))
+                elif shorter < window and not self._plan.again:
+                    window = shorter
                     ctx.note(f"Memory ran out, so the context window was made {window:,} tokens long.")
                 else:
                     raise

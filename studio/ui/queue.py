@@ -169,6 +169,7 @@ class JobStrip(QWidget):
         self.bar.setVisible(working)
         self.cancel.setVisible(job is not None and not failed)
         self.cancel.setEnabled(job is not None and not job.cancelling)
+        self.cancel.say(tr("Discard") if job is not None and job.held is not None else tr("Cancel"))
         self.retry.setVisible(failed)
         self.put_away.setVisible(failed)
         if job is None:

@@ -195,11 +195,11 @@ class Track(QObject):
         return [j for j in reversed(self.jobs.values()) if j.state.ended]
 
     def current(self, kind: str) -> Tracked | None:
-        """What runs in a lane."""
-        return next((j for j in self.running() if j.kind == kind), None)
+        """What runs in a lane; what only waits to be saved keeps nobody from the next work."""
+        return next((j for j in self.running() if j.kind == kind and j.held is None), None)
 
     def unfinished(self, kind: str) -> list[Tracked]:
-        return [j for j in (*self.running(), *self.waiting()) if j.kind == kind]
+        return [j for j in (*self.running(), *self.waiting()) if j.kind == kind and j.held is None]
 
     def take(self, event: Event) -> None:
         """Follow an event."""

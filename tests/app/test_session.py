@@ -354,6 +354,17 @@ def test_what_is_still_held_at_the_end_is_saved_at_the_next_start(paths: Paths, 
             assert later.job(job).state is (JobState.FINISHED if step == "settle" else JobState.FAILED)
 
 
+def test_a_command_does_not_wait_for_room_on_a_disk(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    from studio.show import follow
+
+    with Rig(paths) as session, monkeypatch.context() as full:
+        full.setattr(Files, "promise", _full)
+        job = session.job(session.do("save precious"))
+        end, _ = follow(session, job, quiet=True)
+        assert isinstance(end, Failed) and end.problem.code == "not_saved" and "next start" in end.problem.hint
+        assert session.held() == [job.id]
+
+
 def test_what_is_held_can_be_given_up(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     with Rig(paths) as session, monkeypatch.context() as full:
         full.setattr(Files, "promise", _full)

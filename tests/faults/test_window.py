@@ -40,8 +40,10 @@ def test_a_full_disk_is_told_with_a_way_to_try_again_and_nothing_is_lost(
         assert "No space" in rig.window.notice.sentence.text()
         assert rig.window.notice.act.text().strip() == "Try now"
         assert "could not be kept yet" in rig.window.strip.status.whole()
-        job = rig.desk.track.current("image")
-        assert job is not None and job.state is JobState.RUNNING, "it has not ended: it is not saved"
+        (job,) = rig.desk.track.running()
+        assert job.state is JobState.RUNNING, "it has not ended: it is not saved"
+        assert rig.window.strip.cancel.text().strip() == "Discard"
+        assert rig.desk.track.current("image") is None, "the next picture can be made"
         rig.make("text", "the lane goes on")
         assert rig.session is not None
         rig.until(lambda: len(rig.session.held()) == 2)  # type: ignore[union-attr]

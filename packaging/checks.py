@@ -2,14 +2,19 @@
 
 Every step runs, even after one that failed. pytest comes last, so that its closing line is the last one printed. The
 exit code is that of the first step that failed. With arguments for pytest, only pytest runs.
+
+--offline leaves out what asks the package index. --without-network takes the network away from pytest, where the system
+permits that, which proves that no test needs it; the steps before keep theirs.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -39,13 +44,37 @@ def steps(offline: bool) -> list[Step]:
 
 def run(arguments: list[str]) -> int:
     """Run one step from the checkout's folder. Returns its exit code, 128 + n when signal n ended it."""
-    code = subprocess.call([sys.executable, *arguments], cwd=ROOT)
+    return call([sys.executable, *arguments])
+
+
+def call(command: Sequence[str]) -> int:
+    code = subprocess.call(command, cwd=ROOT)
     return 128 - code if code < 0 else code
 
 
+def without_network() -> list[str]:
+    """What to put before a command so that it has no network but its own loopback; empty where that is not permitted.
+
+    Who runs it stays who they are, without more rights than before: tests look at permissions.
+    """
+    if not sys.platform.startswith("linux"):
+        return []
+    if os.geteuid() == 0:
+        apart, drop = ["unshare", "--net"], []
+    else:
+        # bringing loopback up takes rights in the new namespace; the command itself must not have them
+        apart = ["unshare", "--user", "--map-current-user", "--keep-caps", "--net"]
+        drop = ["setpriv", "--ambient-caps=-all", "--inh-caps=-all"]
+    if any(shutil.which(program) is None for program in ("ip", apart[0], *drop[:1])):
+        return []
+    before = [*apart, "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *drop]
+    tried = subprocess.run([*before, "true"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return before if tried.returncode == 0 else []
+
+
 def main(arguments: list[str]) -> int:
-    offline = "--offline" in arguments
-    chosen = [argument for argument in arguments if argument != "--offline"]
+    offline, alone = "--offline" in arguments, "--without-network" in arguments
+    chosen = [argument for argument in arguments if argument not in ("--offline", "--without-network")]
     failed: list[tuple[str, int]] = []
     if not chosen:
         if offline:
@@ -60,7 +89,15 @@ def main(arguments: list[str]) -> int:
         if failed:
             print(f"== failed before the tests: {', '.join(title for title, _ in failed)}", flush=True)
         print("== tests", flush=True)
-    code = run(["-m", "pytest", *chosen])
+    before = without_network() if alone else []
+    if alone:
+        print(
+            "== the tests run without a network" if before
+            else "== the tests run WITH the network: this system does not permit to take it away",
+            flush=True,
+        )  # fmt: skip
+    tests = ["-m", "pytest", *chosen]
+    code = call([*before, sys.executable, *tests]) if before else run(tests)
     return failed[0][1] if failed else code
 
 

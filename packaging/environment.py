@@ -30,6 +30,7 @@ usage: python3 run.py [--backend auto|cpu|cuda|rocm|vulkan] [--no-gemma] [COMMAN
   run.py image "a red fox"         paint a picture
   run.py speak "Hello."            read a text aloud
   run.py test [--offline]          run all that CI runs; with pytest's arguments, run only those tests
+  run.py test --without-network    the same, with the network taken away from the tests where the system permits it
   run.py COMMAND --help            what a command takes
 
 The first start sets up .venv beside run.py: about 0.9 GB to fetch, 2.8 GB on the disk.

@@ -21,6 +21,7 @@ from studio.core.jobs import Job
 from studio.core.paths import Paths
 from studio.core.problems import BadRecipe, Problem, StudioError
 from studio.core.recipes import RECIPES, WORDS, Field, fields
+from studio.core.text import clean
 from studio.core.works import Work
 
 VERBS = {"text": "text", "image": "image", "speak": "speech"}  # the command's word -> kind of work
@@ -261,7 +262,9 @@ def _report(session: Any, job: Job, end: EndEvent, as_json: bool, *, streamed: b
         return 0
     for work in end.works:
         if work.kind == "text" and not streamed:
-            print(session.path(work).read_text(encoding="utf-8"))
+            text = session.path(work).read_text(encoding="utf-8")
+            # a model must not drive the terminal; in a pipe every character counts
+            print(clean(text)[0] if sys.stdout.isatty() else text)
         print(f"{work.id}  {session.path(work)}", file=sys.stderr if work.kind == "text" else sys.stdout)
     for file in end.files:
         print(file)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import builds
+import checks
 import environment
 import pytest
 
@@ -319,6 +320,71 @@ def test_the_command_keeps_its_arguments_folder_exit_code_and_stdout(checkout: C
     assert call["cwd"] == str(tmp_path)
     assert call["environ"]["PYTHONPATH"] == str(checkout.root)
     assert call["environ"]["PYTHONSAFEPATH"] == "1"
+
+
+# -- tests without a network -------------------------------------------------------------------------------------------
+
+
+@posix
+def test_the_tests_are_told_to_do_without_the_network_and_set_up_keeps_it(checkout: Checkout) -> None:
+    checkout.stand_in()
+    assert checkout.run("test", "--without-network", "-k", "fail").returncode == 7
+    first, *_, last = checkout.calls()
+    assert first["argv"][:3] == ["-m", "pip", "install"], "before, and with the network"
+    assert last["argv"] == [str(checkout.root / "packaging" / "checks.py"), "--without-network", "-k", "fail"]
+
+
+LOOK = """
+tail -n +3 /proc/net/dev | cut -d: -f1
+ip -o link show lo | grep -o ',UP'
+grep -E '^(CapEff|Uid)' /proc/self/status
+exit 9
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="namespaces are Linux's")
+@pytest.mark.parametrize("rights", [True, False], ids=["root", "an ordinary user"])
+def test_without_a_network_there_is_loopback_the_same_user_no_new_right_and_the_true_exit_code(
+    monkeypatch: pytest.MonkeyPatch, rights: bool
+) -> None:
+    root = os.geteuid() == 0
+    if rights and not root:
+        pytest.skip("this is not root")
+    user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"] if root and not rights else []
+    if user:
+        monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    before = checks.without_network()
+    if not before or (user and checks.call([*user, *before, "true"]) != 0):
+        pytest.skip("namespaces are not permitted here")
+    look = ["sh", "-c", LOOK]
+    here, there = (
+        subprocess.run([*user, *front, *look], capture_output=True, text=True, timeout=60) for front in ([], before)
+    )
+    assert (here.returncode, there.returncode) == (9, 9), there.stderr
+    interface, up, *same = there.stdout.splitlines()
+    assert (interface.strip(), up) == ("lo", ",UP")
+    assert same == here.stdout.splitlines()[-len(same) :] and len(same) == 2, "user and rights are as before"
+    assert checks.call([*user, *before, "sh", "-c", "kill -9 $$"]) == 137
+
+
+@pytest.mark.parametrize("permitted", [True, False])
+def test_it_is_said_in_one_line_whether_the_network_was_taken_away(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], permitted: bool
+) -> None:
+    ran: list[list[str]] = []
+
+    def call(command: list[str]) -> int:
+        ran.append(list(command))
+        return 5
+
+    monkeypatch.setattr(checks, "call", call)
+    monkeypatch.setattr(checks, "without_network", lambda: ["cut", "off"] if permitted else [])
+    assert checks.main(["--without-network", "-k", "x"]) == 5
+    assert ran == [[*(["cut", "off"] if permitted else []), sys.executable, "-m", "pytest", "-k", "x"]]
+    (line,) = capsys.readouterr().out.splitlines()
+    assert ("without a network" in line) == permitted and ("WITH the network" in line) == (not permitted)
+    assert checks.main(["-k", "x"]) == 5
+    assert ran[1] == [sys.executable, "-m", "pytest", "-k", "x"] and capsys.readouterr().out == ""
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------------

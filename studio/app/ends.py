@@ -17,7 +17,9 @@ from studio.core.jobs import Job, JobState
 from studio.core.problems import Interrupted, LibraryMoved, NotSaved, Problem, SetAside
 from studio.core.recipes import ExportRecipe
 from studio.core.works import Result, Work
+from studio.library import exports
 from studio.library.database import Database
+from studio.library.exports.target import why
 from studio.library.files import Commit, Files
 from studio.library.jobs import BadTransition, Jobs
 from studio.library.works import Works
@@ -96,6 +98,8 @@ class Ends:
         job, result = end.job, end.result
         notes = tuple(dict.fromkeys((*job.notes, *(result.notes if result is not None else ()))))
         if isinstance(job.recipe, ExportRecipe):
+            if end.state is not JobState.FINISHED:
+                exports.clear_up(job.recipe.to, job.id)  # what a killed worker left beside the user's file
             self._jobs.end(job.id, end.state, problem=end.problem, notes=notes)
             self._files.clear(job.id)
             done = result is not None and end.state is JobState.FINISHED
@@ -214,7 +218,7 @@ class Ends:
                         del self._held[end.job.id]
                 self._told(end, works, files)
         except (OSError, NotSaved) as error:
-            self._problem = _why(error)
+            self._problem = _why(error, made=bool(held))
             return
         self._problem, self._stalled = None, False
         self._all_well()
@@ -293,11 +297,16 @@ def set_aside(problem: Problem) -> Problem:
     ).problem
 
 
-def _why(error: OSError | NotSaved) -> Problem:
-    """What stands in the way, said to a person."""
-    if isinstance(error, LibraryMoved):
+def _why(error: OSError | NotSaved, made: bool = True) -> Problem:
+    """What stands in the way, said to a person. `made`: of something that was made; otherwise of what waits."""
+    if isinstance(error, LibraryMoved) or (isinstance(error, NotSaved) and not made):
         return error.problem
-    reason = error.problem.sentence if isinstance(error, NotSaved) else (error.strerror or str(error))
+    reason = error.problem.sentence if isinstance(error, NotSaved) else why(error)[0]
+    if not made:
+        return NotSaved(
+            f"Nothing can be saved at the moment: {reason.rstrip('.')}.",
+            "Make room on the disk. What waits goes on by itself.",
+        ).problem
     return NotSaved(
         f"It was made but could not be kept yet: {reason.rstrip('.')}.",
         "Make room on the disk. It is tried again every few seconds, and at the next start.",

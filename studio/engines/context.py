@@ -77,6 +77,7 @@ class RunContext:
         self._emit(Preview(job=self.job, index=index, step=step, jpeg=jpeg))
 
     def token(self, index: int, text: str) -> None:
+        text = text.encode("utf-8", "replace").decode()  # half a character cannot be sent
         self.trail.text(index, text)
         self._emit(Token(job=self.job, index=index, text=text))
 

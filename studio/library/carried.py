@@ -48,8 +48,18 @@ def recipe_in(stream: BinaryIO) -> Recipe | None:
     begins = head.removeprefix(BOM).lstrip()
     if begins and not begins.startswith(b"{"):
         return None  # not worth reading
-    data = head + stream.read(FILE_LIMIT + 1 - len(head))
+    data = head + _rest(stream, FILE_LIMIT + 1 - len(head))
     return _in_json(data.removeprefix(BOM)) if len(data) <= FILE_LIMIT else None
+
+
+def _rest(stream: BinaryIO, limit: int) -> bytes:
+    """What is left of a stream, at most `limit` bytes."""
+    pieces, size = [], 0
+    # piece by piece: asked for all at once, Python takes memory for the whole limit first
+    while size < limit and (more := stream.read(min(1 << 20, limit - size))):
+        pieces.append(more)
+        size += len(more)
+    return b"".join(pieces)
 
 
 def _in_json(data: bytes, depth: int = 0) -> Recipe | None:

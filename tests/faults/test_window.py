@@ -37,7 +37,7 @@ def test_a_full_disk_is_told_with_a_way_to_try_again_and_nothing_is_lost(
         full.setattr(Files, "settle", _full)
         rig.make("image", "a precious picture")
         rig.until(rig.window.notice.act.isVisible)
-        assert "No space" in rig.window.notice.sentence.text()
+        assert "the disk is full" in rig.window.notice.sentence.text()
         assert rig.window.notice.act.text().strip() == "Try now"
         assert "could not be kept yet" in rig.window.strip.status.whole()
         (job,) = rig.desk.track.running()

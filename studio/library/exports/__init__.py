@@ -111,6 +111,15 @@ def _checked(kind: str, to: str, overwrite: bool, master: Path | None) -> places
     return places.check_place(to, overwrite, master)
 
 
+def clear_up(to: str, job: str) -> None:
+    """Remove what a job left beside its target when its process was killed. Says nothing where that is refused.
+
+    Args:
+        to: the job's target, absolute. job: its id; it runs no more.
+    """
+    places.remove_leftovers(places.Target(Path(to), overwrite=False), job)
+
+
 class Exporter:
     """The export engine. Holds no model: any card will do, and loading does nothing."""
 
@@ -137,7 +146,7 @@ class Exporter:
         Raises:
             NotSaved: see `check_target`; also a full disk or a format that cannot hold this work.
             NotFound: the kept master or the note about it is gone.
-            LibraryBroken: the kept master is damaged.
+            NotRead: the disk refuses to read the kept master. LibraryBroken: it is damaged.
             EngineMissing: the library for this format is not installed.
             JobCancelled: nothing is left behind, and an older file is as it was.
         """

@@ -19,7 +19,7 @@ def open_picture(source: Source, ctx: RunContext) -> Image.Image:
     """The kept picture, decoded and turned upright, in mode L, LA, RGB or RGBA, 8 bits per channel.
 
     Raises:
-        LibraryBroken: it cannot be decoded, or claims a size that no picture here has.
+        LibraryBroken: it cannot be decoded, or claims a size that no picture here has. NotRead: the disk refuses.
     """
     try:
         with warnings.catch_warnings():

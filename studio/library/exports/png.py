@@ -19,16 +19,30 @@ _OURS = (b"Title", b"Software")
 def write(source: Source, stream: BinaryIO, recipe: ExportRecipe, ctx: RunContext) -> dict[str, Any]:
     """Write a PNG with the same pixels as the master. Quality means nothing here."""
     try:
-        with open(source.path, "rb") as master:
-            if master.read(8) == SIGNATURE:
+        with _opened(source) as master:
+            if _begins_as_png(master):
                 return _copy(source, master, stream, ctx)
     except _Damaged as error:
-        raise unreadable(source, error) from error
+        raise unreadable(source, error.__cause__ or error) from error
     return _encode(source, stream, ctx)
 
 
 class _Damaged(Exception):
-    """The chunks of the master do not add up."""
+    """The chunks of the master do not add up, or cannot be read: then the disk's own error is the cause."""
+
+
+def _opened(source: Source) -> BinaryIO:
+    try:
+        return open(source.path, "rb")
+    except OSError as error:
+        raise _Damaged(repr(error)) from error
+
+
+def _begins_as_png(master: BinaryIO) -> bool:
+    try:
+        return master.read(len(SIGNATURE)) == SIGNATURE
+    except OSError as error:
+        raise _Damaged(repr(error)) from error
 
 
 def _copy(source: Source, master: BinaryIO, stream: BinaryIO, ctx: RunContext) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def open_sound(source: Source) -> soundfile.SoundFile:
     """The kept sound, open for reading.
 
     Raises:
-        LibraryBroken: it is not a sound, or holds no samples.
+        LibraryBroken: it is not a sound, or holds no samples. NotRead: the disk refuses.
     """
     try:
         sound = soundfile.SoundFile(source.path)
@@ -69,7 +69,7 @@ def pour(
         how: compression_level and bitrate_mode, as soundfile takes them.
 
     Raises:
-        LibraryBroken: the sound ends early or has samples that are no numbers.
+        LibraryBroken: the sound ends early or has samples that are no numbers. NotRead: the disk refuses.
         OSError: the disk refused, whether or not libsndfile noticed.
     """
     dtype = _CARRIED.get(sound.subtype, "float32")

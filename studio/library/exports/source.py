@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,13 +12,20 @@ from typing import Any, BinaryIO
 import msgspec
 
 import studio
-from studio.core.problems import LibraryBroken, NotFound
+from studio.core.problems import LibraryBroken, NotFound, NotRead, StudioError
 from studio.core.text import clean, shown
 
 REQUEST = "request.json"  # in the job's staging folder, put there by the runtime before the run
 
 MADE_WITH = f"made with studio {studio.__version__}"
 SOFTWARE = f"studio {studio.__version__}"
+
+_WORDS = {"text": "text", "image": "picture", "speech": "sound"}
+_WHY = {
+    errno.EIO: "the disk reports an error",
+    errno.ESTALE: "the network folder is gone",
+    errno.EACCES: "there is no permission to read it",
+}
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,23 +60,51 @@ def read_source(folder: Path) -> Source:
 
     Raises:
         NotFound: the note is missing or cannot be read, or the kept master is gone.
+        NotRead: the disk with the kept master refuses.
     """
     try:
         source = msgspec.json.decode((folder / REQUEST).read_bytes(), type=Source)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise NotFound("The export was not told which work to write.", detail=repr(error)) from error
-    if not source.path.is_file():
+    try:
+        is_file = stat.S_ISREG(os.stat(source.path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_file = False
+    except OSError as error:
+        raise unreadable(source, error) from error
+    if not is_file:
         raise NotFound("The kept file of this work is gone.", "Look for it in the trash or a backup.", field="work")
     return source
 
 
-def unreadable(source: Source, error: BaseException | str) -> LibraryBroken:
-    """The kept master exists, but is not what it should be."""
-    words = {"text": "text", "image": "picture", "speech": "sound"}
+def unreadable(source: Source, error: BaseException | str) -> StudioError:
+    """The sentence for a kept master that could not be read: the disk refuses it, or it is not what it should be.
+
+    The codecs tell the two apart badly or not at all, so the file is read once more where they do not.
+    """
+    word = _WORDS.get(source.kind, "file")
+    refused = error if isinstance(error, OSError) and error.errno else _refused(source.path)
+    if refused is not None:
+        reason = _WHY.get(refused.errno or 0, refused.strerror or repr(refused))
+        return NotRead(
+            f"The kept {word} cannot be read: {reason}.", "It may be whole: look at its disk, then export again.",
+            detail=f"{source.master}: {refused!r}",
+        )  # fmt: skip
     return LibraryBroken(
-        f"The kept {words.get(source.kind, 'file')} is damaged and cannot be exported.",
+        f"The kept {word} is damaged and cannot be exported.",
         "Make it again from its recipe, or restore it from a backup.", detail=f"{source.master}: {error!r}",
     )  # fmt: skip
+
+
+def _refused(path: Path) -> OSError | None:
+    """What the system says to reading the whole file; None where it lets it be read."""
+    try:
+        with open(path, "rb") as stream:
+            while stream.read(1 << 20):
+                pass
+    except OSError as error:
+        return error
+    return None
 
 
 class Sink:

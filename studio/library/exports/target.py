@@ -15,6 +15,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from studio.core.files import sync_folder
 from studio.core.problems import NotSaved
 from studio.core.text import shown
 
@@ -27,6 +28,8 @@ _WHY = {
     errno.EPERM: ("there is no permission to write there", "Choose another folder."),
     errno.EIO: ("the disk reports an error", "Check the disk, or choose another one."),
     errno.ESTALE: ("the network folder is gone", "Connect it again, or choose another folder."),
+    errno.EXDEV: ("the folder lies on more than one disk", "Choose another folder."),
+    errno.EBUSY: ("another program holds it", "Close that program, or choose another name."),
     errno.ENOENT: ("the folder is gone", "Choose another folder."),
     errno.ENAMETOOLONG: ("the name is too long", "Choose a shorter name."),
 }
@@ -147,12 +150,15 @@ def _same_file(path: Path, master: Path) -> bool:
         return False
 
 
+def why(error: OSError) -> tuple[str, str]:
+    """What the system said, in words for the end of a sentence, and what to do about it when writing."""
+    return _WHY.get(error.errno or 0, (error.strerror or str(error) or type(error).__name__, "Choose another folder."))
+
+
 def not_saved(error: OSError, path: Path) -> NotSaved:
     """The sentence for what the system said while `path` was being written."""
-    why, hint = _WHY.get(
-        error.errno or 0, (error.strerror or str(error) or type(error).__name__, "Choose another folder.")
-    )
-    return NotSaved(f"“{shown(path.name)}” could not be saved: {why}.", hint, detail=repr(error), field="to")
+    reason, hint = why(error)
+    return NotSaved(f"“{shown(path.name)}” could not be saved: {reason}.", hint, detail=repr(error), field="to")
 
 
 def remove_leftovers(target: Target, job: str) -> None:
@@ -206,7 +212,6 @@ def put_in_place(temporary: Path, target: Target) -> None:
             os.replace(temporary, again.path)
         else:
             _rename_without_replacing(temporary, again.path)
-        _sync_folder(again.path.parent)
     except FileExistsError:
         raise NotSaved(
             f"“{shown(target.path.name)}” appeared while the export was running, and was left as it is.",
@@ -214,6 +219,15 @@ def put_in_place(temporary: Path, target: Target) -> None:
         ) from None  # fmt: skip
     except OSError as error:
         raise not_saved(error, target.path) from error
+    try:
+        # a drop-box folder may be written to but not opened
+        with contextlib.suppress(PermissionError):
+            sync_folder(again.path.parent)
+    except OSError as error:
+        raise NotSaved(
+            f"“{shown(target.path.name)}” was written, but its folder could not be flushed: {why(error)[0]}.",
+            "A power cut may take it back: export to another disk.", detail=repr(error), field="to",
+        ) from error  # fmt: skip
 
 
 def _rename_without_replacing(old: Path, new: Path) -> None:
@@ -227,21 +241,3 @@ def _rename_without_replacing(old: Path, new: Path) -> None:
     except OSError:
         # memory sticks and some network folders have no hard links; the check a moment ago has to do
         os.rename(old, new)
-
-
-def _sync_folder(folder: Path) -> None:
-    """As core's `sync_folder`, for folders that are not ours: some network shares cannot flush a folder, and a
-    drop-box folder may be written to but not opened."""
-    if os.name == "nt":
-        return
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except PermissionError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(handle)

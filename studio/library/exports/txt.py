@@ -13,7 +13,7 @@ def read_text(source: Source) -> str:
     """The kept text.
 
     Raises:
-        LibraryBroken: it cannot be read or is not UTF-8.
+        LibraryBroken: it is not UTF-8. NotRead: the disk refuses.
     """
     try:
         # bytes first: reading as text would turn line ends over

@@ -14,6 +14,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from studio.runtime import worker
 
         return worker.main()
+    if arguments[:1] == ["--look"]:
+        from studio.models import look_program
+
+        return look_program.main()
     if arguments[:1] == ["--render-template"]:
         from studio.engines.text import render_template
 

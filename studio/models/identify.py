@@ -26,7 +26,7 @@ from studio.models.reading import (
 )
 from studio.models.safetensors_header import read_safetensors
 
-__all__ = ["CANDIDATES", "FORMATS", "fingerprint", "look"]
+__all__ = ["CANDIDATES", "FORMATS", "fingerprint", "look", "unreachable"]
 
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")
 CANDIDATES = (".gguf", ".safetensors", ".onnx", *_PICKLES)  # endings worth a look
@@ -105,12 +105,10 @@ FORMATS: tuple[tuple[str, Callable[[Path], Looked]], ...] = (
 )
 
 
-def look(path: Path) -> Looked:
-    """Say what a file or folder is, in milliseconds and without opening it in an engine.
+def unreachable(path: Path) -> Broken | None:
+    """Why there is nothing to look at: no such path (code "model_missing"), or one that may not be read.
 
-    Returns:
-        A card; NotThisKind with the most telling reason; or Broken, also for a path that does not exist (code
-        "model_missing") or may not be read.
+    Opens no file.
     """
     try:
         os.stat(path)
@@ -120,6 +118,21 @@ def look(path: Path) -> Looked:
         return gone(error)
     except ValueError:  # a NUL in the path
         return Broken("that is not a path a file can have", code="model_missing")
+    return None
+
+
+def look(path: Path) -> Looked:
+    """Say what a file or folder is, in milliseconds and without opening it in an engine.
+
+    The window does not call this but `looking.looks`, which does it in a process of its own.
+
+    Returns:
+        A card; NotThisKind with the most telling reason; or Broken, also for a path that does not exist (code
+        "model_missing") or may not be read.
+    """
+    wrong = unreachable(path)
+    if wrong is not None:
+        return wrong
     reasons: list[str] = []
     for _, look_as in FORMATS:
         try:

@@ -1,29 +1,37 @@
 """Which models are there, and which one is meant. Knows folders, names and a cache of cards; opens nothing.
 
-Functions without memory: the cache is a file that may vanish or be damaged at any time.
+Functions without memory: the cache is a file that may vanish or be damaged at any time. What it does not know is
+looked at in a process of its own (looking.py).
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from studio.core.cards import Broken, Looked, ModelCard, NotThisKind
+from studio.core.cards import Broken, Looked, ModelCard
 from studio.core.paths import Paths, assets_folder
 from studio.core.problems import ModelBroken, ModelMissing, ModelRefused, ModelUnfit, StudioError
 from studio.core.text import shown
 from studio.models.about import about_path
 from studio.models.fingerprint import model_files, write_cache
-from studio.models.identify import CANDIDATES, look
-from studio.models.starter import starter_folder, starters
+from studio.models.identify import CANDIDATES
+from studio.models.look_program import Answer, answer_of
+from studio.models.looking import Unasked, Unread, looks
+from studio.models.starter import joe_path, picture_path, starter_folder, starters
 
-CACHE_VERSION = 1  # raised when cards of the same files would come out differently
+CACHE_VERSION = 2  # raised when cards of the same files would come out differently
 ENTRIES_LIMIT = 5_000  # entries of one folder
 CACHE_LIMIT = 2_000  # remembered answers
+UNREAD_SECONDS = 3600  # a look that did not end is not tried again so soon: it may take ten seconds, every time
 DEPTH = 2  # folders below the models folder that are entered
 
 _KINDS = {"text": "a text model", "image": "a picture model", "speech": "a voice"}
@@ -34,14 +42,20 @@ _ERRORS: dict[str, type[StudioError]] = {
     "model_unfit": ModelUnfit,
 }
 
+# Threads that ask at the same time would look at the same new files, and write the same cache.
+_LOOKING = threading.Lock()
 
-class _Remembered(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a look said, and the state of the files it was said of."""
+
+class _Remembered(Answer, frozen=True, omit_defaults=True, kw_only=True):
+    """What a look said, and the state of the files it was said of. `at`: seconds since 1970, of a look without end."""
 
     signature: str
-    card: ModelCard | None = None
-    broken: Broken | None = None
-    why: str = ""
+    at: float = 0.0
+
+    def holds(self, signature: str) -> bool:
+        if not signature or self.signature != signature:
+            return False
+        return not self.at or 0 <= time.time() - self.at < UNREAD_SECONDS
 
 
 class _Cache(msgspec.Struct):
@@ -56,39 +70,49 @@ class _Memory:
         self.file = file
         self.changed = False
         self._used: dict[str, _Remembered] = {}
-        try:
-            cache = msgspec.json.decode(file.read_bytes(), type=_Cache)
-            self._known = cache.looks if cache.version == CACHE_VERSION else {}
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self._known = {}
+        cache = _Cache()
+        with contextlib.suppress(OSError, ValueError, msgspec.DecodeError, RecursionError):
+            data = file.read_bytes()
+            try:
+                cache = msgspec.json.decode(data, type=_Cache)
+            except msgspec.DecodeError:  # damaged, or with a path that is not text
+                cache = msgspec.convert(json.loads(data), _Cache)
+        self._known = cache.looks if cache.version == CACHE_VERSION else {}
+
+    def learn(self, paths: Sequence[Path]) -> None:
+        """Know all of these: from earlier, or by looking at all the others together."""
+        unknown: dict[str, tuple[Path, str]] = {}
+        for path in paths:
+            key, signature = str(path.absolute()), _signature(path)
+            known = self._known.get(key)
+            if known is not None and known.holds(signature):
+                self._used[key] = known
+            else:
+                unknown[key] = path, signature
+        self.changed = self.changed or bool(unknown)
+        answers = looks([path for path, _ in unknown.values()])
+        for (key, (_, signature)), looked in zip(unknown.items(), answers, strict=True):
+            said = answer_of(looked)
+            signature = "" if isinstance(looked, Unasked) else signature  # without one it is not kept
+            at = time.time() if isinstance(looked, Unread) else 0.0
+            self._used[key] = _Remembered(card=said.card, broken=said.broken, why=said.why, signature=signature, at=at)
 
     def look(self, path: Path) -> Looked:
         key = str(path.absolute())
-        signature = _signature(path)
-        known = self._known.get(key)
-        if known is None or known.signature != signature or not signature:
-            known = _remember(signature, look(path))
-            self.changed = True
-        if signature:
-            self._used[key] = known
-        return known.card or known.broken or NotThisKind(known.why)
+        if key not in self._used:
+            self.learn([path])
+        return self._used[key].looked
 
     def save(self) -> None:
         if not self.changed and len(self._used) == len(self._known):
             return
-        kept = dict(list(self._used.items())[:CACHE_LIMIT])
+        signed = [(key, known) for key, known in self._used.items() if known.signature]
+        cache = _Cache(looks=dict(signed[:CACHE_LIMIT]))
         try:
-            write_cache(self.file, msgspec.json.encode(_Cache(looks=kept)))
-        except UnicodeEncodeError:
-            return  # a path that is not text cannot be remembered
-
-
-def _remember(signature: str, looked: Looked) -> _Remembered:
-    if isinstance(looked, ModelCard):
-        return _Remembered(signature, card=looked)
-    if isinstance(looked, Broken):
-        return _Remembered(signature, broken=looked)
-    return _Remembered(signature, why=looked.why)
+            data = msgspec.json.encode(cache)
+        except UnicodeEncodeError:  # a path that is not text
+            data = json.dumps(msgspec.to_builtins(cache)).encode("ascii")
+        write_cache(self.file, data)
 
 
 def _signature(path: Path) -> str:
@@ -121,13 +145,17 @@ def found(paths: Paths, extra: Sequence[Path] = ()) -> tuple[list[ModelCard], li
 
     Returns:
         Cards with ids that are unique in the list, starters first; and what is unusable, with the reason. A model
-        that is there twice is listed once.
+        that is there twice is listed once. What is new or changed is looked at in one process of its own; where
+        nothing is, none is started. May be called from several threads.
     """
-    memory = _Memory(paths.cache / "cards.json")
-    cards, broken = starters(paths.models, assets_folder(), memory.look)
     skip = starter_folder(paths.models)
-    for source, places in (("data", _candidates(paths.models, skip)), ("user", iter(extra))):
-        for path in places:
+    with _LOOKING:
+        memory = _Memory(paths.cache / "cards.json")
+        places = [("data", path) for path in _candidates(paths.models, skip)] + [("user", path) for path in extra]
+        shipped = [path for path in (picture_path(assets_folder()), joe_path()) if path is not None and path.exists()]
+        memory.learn([*shipped, *(path for _, path in places)])
+        cards, broken = starters(paths.models, assets_folder(), memory.look)
+        for source, path in places:
             looked = memory.look(path)
             if isinstance(looked, ModelCard):
                 cards.append(msgspec.structs.replace(looked, source=source))
@@ -135,7 +163,7 @@ def found(paths: Paths, extra: Sequence[Path] = ()) -> tuple[list[ModelCard], li
                 broken.append((path, looked))
             else:
                 broken.append((path, Broken(looked.why, "", "model_unfit")))
-    memory.save()
+        memory.save()
     return _unique(cards), broken
 
 
@@ -324,7 +352,7 @@ def _at_path(cards: Sequence[ModelCard], kind: str, wanted: str) -> ModelCard:
 
 
 def examine(path: Path, hint: str = "Choose a model file or folder.") -> ModelCard:
-    """The model at a path.
+    """The model at a path, looked at anew, in a process of its own.
 
     Args:
         hint: said where the path holds something, but no model.
@@ -332,7 +360,7 @@ def examine(path: Path, hint: str = "Choose a model file or folder.") -> ModelCa
     Raises:
         ModelMissing, ModelBroken, ModelRefused, ModelUnfit: with the reason.
     """
-    looked = look(path)
+    (looked,) = looks([path])
     if isinstance(looked, ModelCard):
         return looked
     code = looked.code if isinstance(looked, Broken) else "model_unfit"

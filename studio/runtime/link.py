@@ -65,7 +65,7 @@ class ProcessLink:
     one drains stderr (a full pipe would block the worker).
 
     Args:
-        command: what to start, for example [sys.executable, "-m", "studio.runtime.worker"].
+        command: what to start, for example `worker_command()`.
         environment: variables laid over this process's own.
         log: takes what the worker writes to stderr; a path makes a log of its own.
         on_reply: called on the reader's thread with each reply.
@@ -206,4 +206,7 @@ def worker_command() -> list[str]:
     """How to start a worker with the program that is running now, frozen or not."""
     if getattr(sys, "frozen", False):
         return [sys.executable, "--worker"]
-    return [sys.executable, "-m", "studio.runtime.worker"]
+    # Not -m: that would look for modules in the current folder first, which may be anybody's.
+    root = str(Path(__file__).resolve().parent.parent.parent)
+    start = f"import sys; sys.path.insert(0, {root!r}); from studio.runtime.worker import main; raise SystemExit(main())"
+    return [sys.executable, "-P", "-c", start]

@@ -13,7 +13,7 @@ import pytest
 from studio.core.cards import ModelCard
 from studio.core.paths import Paths
 from studio.core.problems import ModelBroken, ModelMissing, ModelRefused, ModelUnfit
-from studio.models import registry
+from studio.models import looking
 from studio.models.registry import choose, found
 from tests.models.makers import diffusers, gguf, safetensors, voice
 
@@ -102,10 +102,10 @@ def test_two_models_of_equal_size_are_both_listed(paths: Paths) -> None:
 def test_a_second_look_reads_no_model(filled: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     first = found(filled)
 
-    def never(path: Path) -> None:
-        raise AssertionError(path)
+    def never() -> list[str]:
+        raise AssertionError("a process was started")
 
-    monkeypatch.setattr(registry, "look", never)
+    monkeypatch.setattr(looking, "command", never)
     assert found(filled) == first
 
 

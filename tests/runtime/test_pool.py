@@ -370,3 +370,18 @@ def test_a_worker_whose_library_holds_the_global_lock_does_not_outlive_its_studi
     while not _gone(pid):
         assert time.monotonic() - killed < 2
         time.sleep(0.02)
+
+
+def test_a_stranger_in_the_current_folder_is_not_imported_by_a_worker(tmp_path: Path) -> None:
+    """Started from a folder of downloads, a worker must not take its json.py for the standard library's."""
+    import subprocess
+
+    from studio.runtime.link import worker_command
+
+    for name in ("json", "errno", "msgspec", "studio"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    worker = subprocess.Popen(worker_command(), cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    assert isinstance(m.read_reply(worker.stdout), m.Hello)  # type: ignore[arg-type]
+    worker.communicate()  # its stdin closes: it ends
+    assert not (tmp_path / "ran").exists()

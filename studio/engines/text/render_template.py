@@ -77,6 +77,7 @@ def _bound_memory() -> None:
         return
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # whatever gets out of the sandbox can write no file
 
 
 def _bound_time() -> None:

@@ -50,4 +50,4 @@ class Models:
     def _remembered(self, card: ModelCard) -> ModelCard:
         with self._database.transaction() as db:
             db.execute("insert or ignore into models (path, added) values (?, ?)", (card.path, now()))
-        return registry.listed(self.cards(), card)
+        return registry.listed(self.cards(), card, self._paths.cache)

@@ -22,7 +22,7 @@ from studio.core.paths import Paths, assets_folder
 from studio.core.problems import ModelBroken, ModelMissing, ModelRefused, ModelUnfit, StudioError
 from studio.core.text import shown
 from studio.models.about import about_path
-from studio.models.fingerprint import model_files, write_cache
+from studio.models.fingerprint import fingerprint, model_files, write_cache
 from studio.models.identify import CANDIDATES
 from studio.models.look_program import Answer, answer_of
 from studio.models.looking import Unasked, Unread, looks
@@ -164,7 +164,7 @@ def found(paths: Paths, extra: Sequence[Path] = ()) -> tuple[list[ModelCard], li
             else:
                 broken.append((path, Broken(looked.why, "", "model_unfit")))
         memory.save()
-    return _unique(cards), broken
+    return _unique(cards, paths.cache), broken
 
 
 def _candidates(folder: Path, skip: Path) -> Iterator[Path]:
@@ -210,7 +210,7 @@ def _later_part(name: str) -> bool:
     return "-of-" in name and "-00001-of-" not in name
 
 
-def _unique(cards: list[ModelCard]) -> list[ModelCard]:
+def _unique(cards: list[ModelCard], cache: Path) -> list[ModelCard]:
     """Each model once, the first of its copies; and each id once."""
     kept: list[ModelCard] = []
     ids: set[str] = set()
@@ -219,7 +219,7 @@ def _unique(cards: list[ModelCard]) -> list[ModelCard]:
     for card in cards:
         real = os.path.realpath(card.path)
         twins = samples.setdefault((card.format, card.bytes), [])
-        if real in places or (twins and any(_same(card, other) for other in twins)):
+        if real in places or (twins and any(_same(card, other, cache) for other in twins)):
             continue
         places.add(real)
         twins.append(card)
@@ -231,11 +231,20 @@ def _unique(cards: list[ModelCard]) -> list[ModelCard]:
     return kept
 
 
-def _same(one: ModelCard, other: ModelCard) -> bool:
+def _same(one: ModelCard, other: ModelCard, cache: Path) -> bool:
+    """Whether two models of equal size are copies: first by samples, which nearly all differ in, then by checksum."""
     # of a model that is still in parts only the first part can be compared
     limit = min((c.parts[0].bytes for c in (one, other) if c.parts), default=one.bytes)
     mine, theirs = _sample(one, limit), _sample(other, limit)
-    return bool(mine) and mine == theirs
+    if not mine or mine != theirs:
+        return False
+    if one.parts or other.parts:
+        return True  # a starter of ours, whose parts are not put together yet
+    try:
+        # a merge may change a few numbers only; once per model, the cache remembers it
+        return fingerprint(Path(one.path), cache) == fingerprint(Path(other.path), cache)
+    except StudioError:
+        return False
 
 
 def _sample(card: ModelCard, limit: int) -> str:
@@ -294,8 +303,11 @@ def choose(cards: Sequence[ModelCard], kind: str, name_or_path: str = "") -> Mod
     return card
 
 
-def listed(cards: Sequence[ModelCard], card: ModelCard) -> ModelCard:
+def listed(cards: Sequence[ModelCard], card: ModelCard, cache: Path) -> ModelCard:
     """The card in the list that stands for the same model: of the same path, or else of a copy of the same content.
+
+    Args:
+        cache: the folder where checksums are remembered.
 
     Returns:
         `card` itself where none does.
@@ -304,7 +316,7 @@ def listed(cards: Sequence[ModelCard], card: ModelCard) -> ModelCard:
     at_path = next((c for c in cards if os.path.realpath(c.path) == real), None)
     if at_path is not None:
         return at_path
-    copies = (c for c in cards if (c.format, c.bytes) == (card.format, card.bytes) and _same(card, c))
+    copies = (c for c in cards if (c.format, c.bytes) == (card.format, card.bytes) and _same(card, c, cache))
     return next(copies, card)
 
 

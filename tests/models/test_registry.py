@@ -196,3 +196,19 @@ print([m for m in heavy if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_copy_with_a_few_other_numbers_is_another_model(paths: Paths) -> None:
+    """Samples of the weights are equal; a merge of a single tensor must not vanish behind the first."""
+    from tests.engines.image.tiny import STARTER
+
+    copy = paths.models / "merged"
+    shutil.copytree(STARTER, copy)
+    weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    place = len(data) // 3
+    data[place : place + 2] = b"\x00\x3c" if data[place : place + 2] != b"\x00\x3c" else b"\x00\x00"
+    weights.write_bytes(data)
+    shutil.copytree(STARTER, paths.models / "twin")
+    names = [Path(c.path).name for c in found(paths)[0] if c.kind == "image"]
+    assert "merged" in names and "twin" not in names

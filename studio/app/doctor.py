@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import shutil
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,15 @@ import psutil
 
 from studio import __version__
 from studio.app.machine import physical_cores
+from studio.core.problems import StudioError
+from studio.library.backups import backups, verify
+from studio.library.database import look
 
 if TYPE_CHECKING:
     from studio.app.session import Session
 
 LIBRARIES = ("torch", "diffusers", "transformers", "xllamacpp", "onnxruntime", "piper-tts", "pillow", "soundfile")
+WORKS = 100_000  # so many are looked at
 ROOM = 2 * 1024**3  # bytes free on the disk below which we warn
 
 
@@ -47,7 +52,7 @@ def examine(session: Session) -> list[Finding]:
         names = ", ".join(card.name for card in mine[:5]) + (" …" if len(mine) > 5 else "")
         found.append(Finding(f"{kind} models", bool(mine), names or "none; “studio models --add PATH” adds one"))
     found += [Finding("model", False, f"{p.sentence} {p.hint}".strip()) for _, p in session.broken_models()]
-    found.append(_works(session))
+    found += [_works(session), _database(session.paths.database), _backups(session.paths.backups)]
     return found
 
 
@@ -89,9 +94,36 @@ def _disk(home: Path) -> Finding:
 
 
 def _works(session: Session) -> Finding:
-    works = session.works(limit=100_000)
+    works = session.works(limit=WORKS)
     missing = [work for work in works if not session.path(work).exists()]
     if missing:
         names = ", ".join(work.id for work in missing[:5])
         return Finding("library", False, f"{len(works)} works, {len(missing)} of them without their file: {names}")
+    if len(works) < WORKS and (unread := session.count_works() - len(works)) > 0:
+        return Finding("library", False, f"{len(works)} works, and {unread} whose entries cannot be read")
     return Finding("library", True, f"{len(works)} works, every one with its file")
+
+
+def _database(path: Path) -> Finding:
+    try:
+        wrong = look(path)
+    except OSError as error:
+        wrong = error.strerror or str(error)
+    except StudioError as error:
+        wrong = error.problem.sentence
+    return Finding("database", not wrong, f"damaged: {wrong}" if wrong else "sound")
+
+
+def _backups(folder: Path) -> Finding:
+    try:
+        found = backups(folder)
+    except OSError as error:
+        return Finding("backups", False, f"cannot be read: {error.strerror or error}")
+    if not found:
+        return Finding("backups", True, "none yet; one is made once a day")
+    newest = found[0]
+    hours = (datetime.now(UTC) - datetime.fromisoformat(newest.made)).total_seconds() / 3600
+    age = f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"
+    sound = verify(newest.path)
+    said = f"{len(found)}, the newest {age} old with {newest.works} works, {'sound' if sound else 'damaged'}"
+    return Finding("backups", sound, said)

@@ -133,5 +133,7 @@ class LibraryBroken(StudioError):
     code = "library_broken"
 
 
-class Busy(StudioError):
+class Busy(NotSaved):
+    """Another program keeps the library to itself at this moment."""
+
     code = "busy"

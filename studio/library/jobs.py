@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -65,7 +66,7 @@ class Jobs:
 
     def find(self, job_id: str) -> Job | None:
         rows = self._database.rows(f"select {_COLUMNS} from jobs where id = ?", (job_id,))
-        return self._job(rows[0]) if rows else None
+        return next(iter(self._readable(rows)), None)
 
     def many(self, job_ids: Iterable[str]) -> list[Job]:
         """Jobs by their ids, in that order; those that are not there are left out."""
@@ -76,7 +77,7 @@ class Jobs:
             "join jobs on jobs.id = wanted order by place",
             (to_json(wanted),),
         )
-        return [self._job(row) for row in rows]
+        return self._readable(rows)
 
     def get(self, job_id: str) -> Job:
         job = self.find(job_id)
@@ -91,14 +92,14 @@ class Jobs:
         rows = self._database.rows(
             f"select {_COLUMNS} from jobs {where} order by seq desc limit ?", (*wanted, limit)
         )  # fmt: skip
-        return [self._job(row) for row in rows]
+        return self._readable(rows)
 
     def unfinished(self) -> list[Job]:
         """Jobs that have not ended, in order of submission."""
         rows = self._database.rows(
             f"select {_COLUMNS} from jobs where state in ('queued', 'running') order by seq"
         )  # fmt: skip
-        return [self._job(row) for row in rows]
+        return self._readable(rows)
 
     def start(self, job_id: str) -> None:
         """Mark as running and count the attempt, before it is handed over."""
@@ -154,6 +155,14 @@ class Jobs:
                 found = list(db.execute("select state from jobs where id = ?", (job_id,)))
                 was = found[0][0] if found else "not there"
                 raise BadTransition(f"job {job_id} is {was}; it cannot become {state}")
+
+    def _readable(self, rows: Iterable[tuple[Any, ...]]) -> list[Job]:
+        """Rows as jobs; those that are damaged, or of a newer studio, are passed over."""
+        found = []
+        for row in rows:
+            with contextlib.suppress(msgspec.DecodeError, ValueError, TypeError):
+                found.append(self._job(row))
+        return found
 
     def _job(self, row: tuple[Any, ...]) -> Job:
         seq, job_id, state, priority, position, attempts, owner, redo_of, created, started, ended, recipe, *rest = row

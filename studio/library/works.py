@@ -14,10 +14,16 @@ from studio.library.database import Database
 from studio.library.jobs import to_json
 
 _WRITTEN = "id, seq, job, position, kind, title, created, recipe, assets, meta, notes, seconds, complete"
-_COLUMNS = f"{_WRITTEN}, starred, removed"
+# Texts come as bytes: one that was damaged on disk then spoils its own row and not the reading of all.
+_COLUMNS = (
+    "row, cast(id as blob), seq, cast(job as blob), position, cast(kind as blob), cast(title as blob), "
+    "cast(created as blob), cast(recipe as blob), cast(assets as blob), cast(meta as blob), cast(notes as blob), "
+    "seconds, complete, starred, cast(removed as blob)"
+)
 
 _recipes: msgspec.json.Decoder[Recipe] = msgspec.json.Decoder(Recipe)
 _assets: msgspec.json.Decoder[tuple[Asset, ...]] = msgspec.json.Decoder(tuple[Asset, ...])
+_metas: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 _notes: msgspec.json.Decoder[tuple[str, ...]] = msgspec.json.Decoder(tuple[str, ...])
 
 
@@ -54,7 +60,7 @@ class Works:
         self, *, limit: int = 100, kind: str = "", before: str = "", search: str = "", starred: bool = False,
         removed: bool = False,
     ) -> list[Work]:  # fmt: skip
-        """Works, newest first.
+        """Works, newest first. Rows that cannot be read, damaged or of a newer studio, are passed over.
 
         Args:
             before: id of the last one of the page before.
@@ -75,18 +81,25 @@ class Works:
             # one value, however many words: SQLite limits the number of values and the depth of a condition
             conditions.append("not exists (select 1 from json_each(?) word where not instr(works.words, word.value))")
             values.append(to_json(list(words)))
-        rows = self._database.rows(
-            f"select {_COLUMNS} from works where {' and '.join(conditions)} order by row desc limit ?",
-            (*values, limit),
-        )
-        return [_work(row) for row in rows]
+        works: list[Work] = []
+        while True:
+            wanted = limit - len(works)
+            rows = self._database.rows(
+                f"select {_COLUMNS} from works where {' and '.join(conditions)} order by row desc limit ?",
+                (*values, wanted),
+            )
+            works += _works(rows)
+            if len(rows) < wanted or len(works) >= limit:
+                return works
+            # some were passed over: a short page would be taken for the last one
+            conditions, values = [*conditions, "row < ?"], [*values, rows[-1][0]]
 
     def of_job(self, job_id: str) -> list[Work]:
         """A job's works, in order."""
         rows = self._database.rows(
             f"select {_COLUMNS} from works where job = ? and removed = '' order by position", (job_id,)
         )
-        return [_work(row) for row in rows]
+        return _works(rows)
 
     def with_asset(self, size: int, sha256: Callable[[], str]) -> Work | None:
         """The newest work that has a file of this content.
@@ -95,8 +108,8 @@ class Works:
             size: bytes. sha256: computes the checksum, in hexadecimal; asked only where some file has that size.
         """
         found = self._database.rows(
-            "select works.id, asset.value ->> 'sha256' from works, json_each(works.assets) asset "
-            "where asset.value ->> 'bytes' = ? order by works.row desc",
+            "select works.id, asset.value ->> 'sha256' from works, json_each(iif(json_valid(works.assets), "
+            "works.assets, '[]')) asset where asset.value ->> 'bytes' = ? order by works.row desc",
             (size,),
         )
         if not found:
@@ -128,23 +141,32 @@ class Works:
         )
 
 
-def _work(row: tuple[Any, ...]) -> Work:
-    work_id, seq, job, position, kind, title, created, recipe, assets, meta, notes, seconds, complete, *more = row
+def _works(rows: Iterable[tuple[Any, ...]]) -> list[Work]:
+    return [work for row in rows if (work := _work(row)) is not None]
+
+
+def _work(row: tuple[Any, ...]) -> Work | None:
+    """The work of a row, or None where the row cannot be read."""
+    _, work_id, seq, job, position, kind, title, created, recipe, assets, meta, notes, seconds, complete, *more = row
     starred, removed = more
-    return Work(
-        id=work_id,
-        seq=seq,
-        job=job,
-        index=position,
-        kind=kind,
-        title=title,
-        created=created,
-        recipe=_recipes.decode(recipe),
-        assets=_assets.decode(assets),
-        meta=msgspec.json.decode(meta),
-        notes=_notes.decode(notes),
-        seconds=seconds,
-        complete=bool(complete),
-        starred=bool(starred),
-        removed=removed,
-    )
+    try:
+        work = Work(
+            id=str(work_id, "utf-8"),
+            seq=seq,
+            job=str(job, "utf-8"),
+            index=position,
+            kind=str(kind, "utf-8"),
+            title=str(title, "utf-8"),
+            created=str(created, "utf-8"),
+            recipe=_recipes.decode(recipe),
+            assets=_assets.decode(assets),
+            meta=_metas.decode(meta),
+            notes=_notes.decode(notes),
+            seconds=seconds,
+            complete=bool(complete),
+            starred=bool(starred),
+            removed=str(removed, "utf-8"),
+        )
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):  # the last: nothing where a text should be
+        return None
+    return work if any(asset.role == "master" for asset in work.assets) else None

@@ -208,5 +208,5 @@ def worker_command() -> list[str]:
         return [sys.executable, "--worker"]
     # Not -m: that would look for modules in the current folder first, which may be anybody's.
     root = str(Path(__file__).resolve().parent.parent.parent)
-    start = f"import sys; sys.path.insert(0, {root!r}); from studio.runtime.worker import main; raise SystemExit(main())"
+    start = f"import sys; sys.path.insert(0, {root!r}); from studio.runtime.worker import main; sys.exit(main())"
     return [sys.executable, "-P", "-c", start]

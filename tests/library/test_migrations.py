@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import apsw
@@ -9,6 +10,7 @@ import pytest
 
 from studio.core.conversations import Conversation
 from studio.core.paths import Paths
+from studio.core.problems import LibraryBroken, ReadOnly
 from studio.core.recipes import SpeechRecipe, TextRecipe
 from studio.library import database as database_module
 from studio.library.conversations import Conversations
@@ -75,6 +77,75 @@ def test_a_migration_that_fails_leaves_the_old_library_as_it_was(paths: Paths, m
         Database(paths.database)
     monkeypatch.setattr(database_module, "MIGRATIONS", MIGRATIONS)
     assert [w.id for w in Works(Database(paths.database)).recent(search="title")] == ["w1", "w0"]
+
+
+def test_the_newest_version_knows_pauses_and_why_a_job_was_begun_again_and_which_library_it_is(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old_library(paths, monkeypatch, 3)
+    db = apsw.Connection(str(paths.database))
+    db.execute(
+        "insert into jobs (id, kind, state, created, recipe) values ('j1', 'text', 'running', '', ?)",
+        (to_json(RECIPES[0]),),
+    )
+    db.close()
+    database = Database(paths.database)
+    jobs = Jobs(database)
+    assert jobs.get("j1").why == "" and jobs.paused() == frozenset()
+    jobs.requeue("j1", "The worker went away.")
+    jobs.pause("image", True)
+    assert jobs.get("j1").why == "The worker went away." and jobs.paused() == {"image"}
+    (first,) = database.rows("pragma application_id")
+    database.close()
+    other = Database(paths.home / "other.db")
+    assert first != (0,) and other.rows("pragma application_id") not in ([first], [(0,)])
+    other.close()
+
+
+def test_a_studio_killed_right_after_a_migration_finds_its_log_its_own(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old_library(paths, monkeypatch, 3)
+    database = Database(paths.database)
+    killed = Paths(paths.home / "killed")
+    killed.make()
+    for name in ("studio.db", "studio.db-wal"):
+        shutil.copy(paths.home / name, killed.home / name)
+    database.close()
+    again = Database(killed.database)  # the file by itself does not know yet which library it is
+    assert [w.id for w in Works(again).recent()] == ["w1", "w0"] and not again.read_only
+    again.close()
+
+
+def test_a_version_that_cannot_be_is_not_counted_from_the_end(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    old_library(paths, monkeypatch, len(MIGRATIONS) - 1)
+    db = apsw.Connection(str(paths.database))
+    db.pragma("user_version", -1)
+    db.close()
+    before = paths.database.read_bytes()
+    with pytest.raises(LibraryBroken, match="damaged"):
+        Database(paths.database)
+    assert paths.database.read_bytes() == before
+
+
+def test_without_a_copy_of_the_old_library_it_is_shown_and_not_changed(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old_library(paths, monkeypatch, 2)
+    before = paths.database.read_bytes()
+    paths.backups.write_text("in the way")
+    database = Database(paths.database)
+    assert "no copy of it" in database.read_only
+    assert [w.id for w in Works(database).recent()] == ["w1", "w0"] and Jobs(database).paused() == frozenset()
+    with pytest.raises(ReadOnly) as raised:
+        Works(database).star("w1", True)
+    assert "No backup" in raised.value.problem.hint
+    database.close()
+    assert paths.database.read_bytes() == before
+    paths.backups.unlink()
+    database = Database(paths.database)
+    Works(database).star("w1", True)
+    database.close()
 
 
 def test_a_file_is_found_by_size_and_content_and_only_hashed_if_need_be(

@@ -24,7 +24,8 @@ DECODER_COPIES = 5  # of the autoencoder's widest layer at full size
 TILE = 512  # px; diffusers decodes in tiles of this side, unless the model says otherwise
 WORDS = 512  # tokens of text that a transformer reads beside the picture's
 USUAL_CONTEXT = 4096  # tokens
-SENTENCE = 64 * MIB  # of a voice
+LETTER = 0.55 * MIB  # of a sentence that is spoken; measured 16, 169 and 222 MB for 32, 301 and 400 letters
+SENTENCE = 400  # letters; a voice is given no more at once
 LAYERS = 20  # a layer is about this part of a model
 RESERVE = 0.1  # of what is free stays free
 
@@ -33,7 +34,8 @@ class Estimate(msgspec.Struct, frozen=True):
     """Bytes.
 
     Attributes:
-        weights: the model itself. activations: the denoiser at work, or the cache of a text. decoder: making pixels.
+        weights: the model itself. decoder: making pixels.
+        activations: the denoiser at work, the cache of a text, or a sentence that is spoken.
         mapped: the weights are read from their file as they are needed, and the system may drop them.
     """
 
@@ -62,7 +64,8 @@ def estimate(card: ModelCard, recipe: Recipe | None = None, mode: str = "full", 
         context = min(context, card.limits.context or context)
         return Estimate(needs.weights, context * needs.per_token + BASE, mapped=True)
     if isinstance(recipe, SpeechRecipe) or card.kind == "speech":
-        return Estimate(needs.weights, SENTENCE)
+        letters = len(recipe.text) if isinstance(recipe, SpeechRecipe) else SENTENCE
+        return Estimate(needs.weights, 8 * MIB + math.ceil(LETTER * min(letters, SENTENCE)))
     if card.kind != "image":
         return Estimate(needs.weights)
     number = number or 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import subprocess
@@ -45,6 +46,7 @@ def pixels(around: Around, index: int) -> Any:
     return numpy.asarray(Image.open(around.out / f"{index}.png"))
 
 
+@functools.cache
 def bare(folder: Path, seed: int, *, tiled: bool = False) -> Any:
     """The picture as plain diffusers makes it."""
     import numpy
@@ -183,7 +185,8 @@ def test_the_ladder_of_a_graphics_card_goes_down_to_its_end() -> None:
         def __init__(self) -> None:
             self.told: list[str] = []
             self.vae = self
-            self.config = self.encode = None
+            self.components = {"unet": self}
+            self.set_attention_slice = self.config = self.encode = None
 
         def __getattr__(self, name: str) -> Any:
             if name.startswith(("enable_", "disable_", "remove_", "to")):
@@ -256,7 +259,7 @@ def test_a_plan_takes_the_first_way_that_fits() -> None:
     recipe = ImageRecipe(prompt="x", width=1024, height=1024)
     free = {24: "full", 9: "tiled", 6: "offload", 2: "sequential"}
     assert {n: memory.first_mode(big, recipe, n * gb, "cuda:0") for n in free} == free
-    assert memory.first_mode(big, recipe, 1 * gb, "cpu", loaded=True) == "tiled"
+    assert memory.first_mode(big, recipe, 1 * gb, "cpu", held=14 * gb) == "tiled"
     assert memory.first_mode(big, recipe, None, "cuda:0") == "full", "nothing is known: as the library does it"
 
 
@@ -328,3 +331,69 @@ def test_a_window_that_was_asked_for_or_is_needed_is_not_made_shorter(writer: An
     with pytest.raises(OutOfMemory):
         engine._open(8192, around.ctx, 3000)
     assert opens.tried[1:] == [(8192, "cpu"), (4096, "cpu"), (3072, "cpu")]
+
+
+# -- memory that is really not there ----------------------------------------------------------------------------------
+
+REAL = """
+import json, resource, sys
+from pathlib import Path
+from studio.engines.image import loading
+loading.go_offline()
+from studio.core.plans import Plan
+from studio.core.problems import StudioError
+from studio.core.recipes import ImageRecipe
+from studio.engines.image.diffusion import Diffusion
+from tests.engines.image.tiny import Around, card
+
+model, out = Path(sys.argv[1]), Path(sys.argv[2])
+engine = Diffusion()
+
+def paint(name, side, memory="auto", again=False):
+    around = Around(out / name)
+    plan = Plan(device="cpu", threads=1, preview_every=0, memory=memory, again=again)
+    engine.load(card(model), plan, around.ctx)
+    recipe = ImageRecipe(prompt="a red apple", width=side, height=side, steps=1, seed=3)
+    try:
+        result = engine.run(recipe, around.ctx)
+    except StudioError as error:
+        return [error.problem.code, error.problem.sentence]
+    return [result.made_with.memory, *result.notes]
+
+def limit(extra):
+    now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + extra if extra else resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+said = {"before": paint("before", 64)}
+limit(80 << 20)
+said["large"] = paint("large", 448)
+limit(80 << 20)  # what the libraries keep for later is not counted against the next one
+said["small"] = paint("small", 64)
+limit(0)
+said["after"] = paint("after", 448, "full", again=True)
+said["tiled"] = paint("tiled", 448, "tiled")
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits address space")
+def test_a_process_that_may_have_no_more_memory_paints_in_tiles_and_lives(tmp_path: Path) -> None:
+    """448 px take 210 MB in full and 40 MB in tiles; 80 MB are to be had."""
+    model = save_tiny("sd", tmp_path, decoder=32)
+    command = [sys.executable, "-c", REAL, str(model), str(tmp_path)]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    said = json.loads(out.stdout.splitlines()[-1])
+    assert said["before"] == said["small"] == said["after"] == [""]
+    assert said["large"][0] == "tiled" and "Memory ran out" in said["large"][1] and "tiles" in said["large"][1]
+    png = {name: (tmp_path / name / "out" / "0.png").read_bytes() for name in ("large", "after", "tiled")}
+    decoded = {name: pixels_of(data) for name, data in png.items()}
+    assert (decoded["large"] == decoded["tiled"]).all() and not (decoded["large"] == decoded["after"]).all()
+
+
+def pixels_of(data: bytes) -> Any:
+    import io
+
+    import numpy
+    from PIL import Image
+
+    return numpy.asarray(Image.open(io.BytesIO(data)))

@@ -168,6 +168,6 @@ def test_of_two_studios_that_make_a_new_library_at_once_the_faster_one_counts(
 def test_a_job_that_cannot_be_read_hides_no_other(jobs: Jobs, paths: Paths) -> None:
     good, bad = (jobs.add(TextRecipe(prompt=words, seed=1), owner="me") for words in ("good", "bad"))
     with jobs._database.transaction() as db:
-        db.execute("update jobs set recipe = '{\"kind\": \"smell\"' where id = ?", (bad.id,))
+        db.execute('update jobs set recipe = \'{"kind": "smell"\' where id = ?', (bad.id,))
     assert [j.id for j in jobs.recent()] == [good.id] == [j.id for j in jobs.unfinished()]
     assert jobs.find(bad.id) is None and jobs.many([bad.id, good.id]) == [good]

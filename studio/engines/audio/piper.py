@@ -38,7 +38,7 @@ from studio.core.recipes import SEED_LIMIT, MadeWith, Recipe, SpeechRecipe
 from studio.core.text import shown
 from studio.core.works import Result
 from studio.engines.audio.noise import NoiseRow
-from studio.engines.audio.reading import Utterance, utterances
+from studio.engines.audio.reading import Utterance, broken, utterances
 from studio.engines.audio.voices import ORT_ERRORS, OpenVoice, open_voice
 from studio.engines.audio.wav import Outline, TooLong, WavWriter, picture
 from studio.engines.context import RunContext
@@ -46,7 +46,9 @@ from studio.engines.context import RunContext
 SENTENCES_KEPT = 5_000  # in the work's facts; a long novel has more
 _WATCH_SECONDS = 0.05
 _FOUR_GIB = 1 << 32
+_SHORTEST_PART = 30  # phonemes, about two words; what does not fit then will not fit shorter
 _NOISE_LIMIT = 1 << 27  # values, half a GiB
+_FAILURES: tuple[type[Exception], ...] = (*ORT_ERRORS, MemoryError)
 _OTHER_VOICE = "Try another voice, or copy this one again."
 _SECONDS_PER_CHARACTER = 0.07  # of English speech at the voice's own pace, for the estimate of disk space only
 
@@ -225,25 +227,39 @@ class _Mouth:
     def say(self, utterance: Utterance) -> np.ndarray:
         """The utterance's samples, int16, shape (n,), each as loud as it can be, like Piper's own.
 
+        Where memory runs out it is spoken in parts, which is told.
+
         Raises:
-            BadResult: not sound. OutOfMemory: it does not fit. JobCancelled: stopped on the way.
+            BadResult: not sound. OutOfMemory: not even parts fit. JobCancelled: stopped on the way.
         """
-        self._ctx.check()
         known = [p for p in utterance.phonemes if p in self._voice.config.phoneme_id_map]
         self.unknown.update(p for p in utterance.phonemes if p not in self._voice.config.phoneme_id_map)
+        return self._say(known, utterance.text)
+
+    def _say(self, known: list[str], text: str) -> np.ndarray:
+        self._ctx.check()
         try:
             sound = self._run(self._piper.phonemes_to_ids(known))
-        except ORT_ERRORS as error:
+        except _FAILURES as error:
             self._ctx.check()  # it was terminated, as asked
-            if "alloc" in str(error).lower():
-                raise OutOfMemory("The memory is too small for this voice and text.", detail=str(error)) from None
-            raise BadResult(
-                f"The voice “{self.name}” failed at “{shown(utterance.text)}”.", _OTHER_VOICE, detail=str(error)
-            ) from None
+            problem = str(error)
+            if not isinstance(error, MemoryError) and "alloc" not in problem.lower():
+                raise BadResult(
+                    f"The voice “{self.name}” failed at “{shown(text)}”.", _OTHER_VOICE, detail=problem
+                ) from None
+        else:
+            return self._samples(sound, text)
+        if len(known) < 2 * _SHORTEST_PART:
+            raise OutOfMemory(
+                f"Memory ran out while the voice “{self.name}” spoke “{shown(text)}”.",
+                "Close other programs, or try a smaller voice.", detail=problem,
+            )  # fmt: skip
+        self._ctx.note("Memory ran out, so long sentences were spoken in parts.")
+        return np.concatenate([self._say(part, text) for part in broken(known, len(known) // 2 + 1)])
+
+    def _samples(self, sound: np.ndarray, text: str) -> np.ndarray:
         if not np.isfinite(sound).all():
-            raise BadResult(
-                f"The voice “{self.name}” gave noise instead of speech at “{shown(utterance.text)}”.", _OTHER_VOICE
-            )
+            raise BadResult(f"The voice “{self.name}” gave noise instead of speech at “{shown(text)}”.", _OTHER_VOICE)
         # From here on as piper.voice does it, operation by operation, so that the samples are equal.
         peak = np.max(np.abs(sound), initial=0)
         sound = np.zeros_like(sound) if peak < 1e-8 else sound / peak

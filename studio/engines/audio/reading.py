@@ -88,7 +88,7 @@ def utterances(text: str, phonemize: Phonemize, limit: int = PHONEME_LIMIT) -> I
         heard = [(s, p) for s, p in zip(sentences, places, strict=True) if speakable(s)]
         for n, (phonemes, (a, b)) in enumerate(heard):
             follows: After = after if n == len(heard) - 1 else "sentence"
-            parts = list(_broken(phonemes, limit))
+            parts = list(broken(phonemes, limit))
             cuts = _shares(text[start + a : start + b], [len(p) for p in parts])
             for i, (part, (c, d)) in enumerate(zip(parts, cuts, strict=True)):
                 words = " ".join(text[start + a + c : start + a + d].split())
@@ -124,7 +124,7 @@ def _shares(text: str, weights: list[int]) -> list[tuple[int, int]]:
     return [*places, (start, len(text))]
 
 
-def _broken(phonemes: Phonemes, limit: int) -> Iterator[Phonemes]:
+def broken(phonemes: Phonemes, limit: int) -> Iterator[Phonemes]:
     """Parts of at most `limit` phonemes, cut after a comma where there is one, else after a space."""
     start = 0
     while len(phonemes) - start > limit:

@@ -46,6 +46,7 @@ class Diffusion:
         self._mode = "full"  # how memory is saved, one of MEMORY_MODES
         self._short: dict[str, int] = {}  # mode -> the fewest pixels for which memory ran out in the ones before it
         self._away = False  # weights are in this computer's memory, to be moved back to the card
+        self._colours: Any = None  # of previews, once they are known
 
     def load(self, card: ModelCard, plan: Plan, ctx: RunContext) -> None:
         """Make a model ready; what is loaded already and fits the plan stays.
@@ -93,6 +94,11 @@ class Diffusion:
         self._pipe, self._card, self._device, self._dtype = pipe, card, device, dtype
         self._mode, self._away = "full", not place
         if not place:
+            if self._plan.preview_every > 0:
+                from studio.engines.image import previews
+
+                with contextlib.suppress(previews.NoPreview, RuntimeError, MemoryError):  # not worth a job
+                    self._colours_of(ctx)  # now: weights that come and go cannot be asked
             self._settle(mode, 0, ctx)
         if shortage:
             self._short[self._mode] = 0  # no picture of this model can do with less
@@ -256,7 +262,7 @@ class Diffusion:
         """Let go of the model and give its memory back to the system."""
         had, device = self._pipe is not None, self._device
         self._mode, self._short, self._away = "full", {}, False
-        self._pipe = self._card = self._scheduler = None
+        self._pipe = self._card = self._scheduler = self._colours = None
         self._dtypes, self._device, self._dtype = {}, "", ""
         if had:
             trouble.give_back(device)
@@ -315,6 +321,13 @@ class Diffusion:
         ctx.progress((index + 1) * recipe.steps, total, "steps", FINISHING)
         return made
 
+    def _colours_of(self, ctx: RunContext) -> Any:
+        from studio.engines.image import previews
+
+        if self._colours is None:
+            self._colours = previews.cached_fit(previews.autoencoder(self._pipe), ctx.cache_dir, ctx.check)
+        return self._colours
+
     def _previewer(self, asked: Asked, ctx: RunContext) -> Any:
         """A Previewer for these pictures, or None (said in a note where it was wanted)."""
         if self._plan.preview_every <= 0:
@@ -322,8 +335,9 @@ class Diffusion:
         from studio.engines.image import previews
 
         try:
-            colours = previews.cached_fit(previews.autoencoder(self._pipe), ctx.cache_dir, ctx.check)
-            return previews.Previewer(self._pipe, colours, *asked.painted)
+            if thrift.keeps_off_card(self._mode) and self._colours is None:
+                raise previews.NoPreview("its autoencoder is on the graphics card only while it works")
+            return previews.Previewer(self._pipe, self._colours_of(ctx), *asked.painted)
         except previews.NoPreview as why:
             ctx.note(f"No previews with this model: {why}.")
         except (RuntimeError, MemoryError) as error:

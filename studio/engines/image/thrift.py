@@ -65,23 +65,26 @@ def switch(pipe: Any, old: str, new: str, device: str, *, away: bool = False) ->
         return True
     if old == "sequential":
         return False  # its weights are spread over hooks
+    # 1. the weights, because this may run out of memory
     if old == "offload":
         pipe.remove_all_hooks()
         away = True
+    if keeps_off_card(new):
+        pipe.to("cpu", silence_dtype_warnings=True)
+        trouble.give_back(device)
+    elif away:
+        pipe.to(device)
+    # 2. slices and tiles
     if new == "sliced" or (new == "tiled" and "sliced" in modes_of(device)):
         pipe.enable_attention_slicing()
     elif old == "sliced" or (old == "tiled" and "sliced" in modes_of(device)):
         pipe.disable_attention_slicing()
     _tile(_decoder(pipe), new in ("tiled", "offload", "sequential"))
-    if keeps_off_card(new):
-        pipe.to("cpu", silence_dtype_warnings=True)
-        trouble.give_back(device)
-        if new == "offload":
-            pipe.enable_model_cpu_offload(device=device)
-        else:
-            pipe.enable_sequential_cpu_offload(device=device)
-    elif away:
-        pipe.to(device)
+    # 3. what brings the weights to the card when they are needed
+    if new == "offload":
+        pipe.enable_model_cpu_offload(device=device)
+    elif new == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
     return True
 
 

@@ -12,19 +12,19 @@ import psutil
 from studio.core.problems import OutOfMemory
 
 _AMOUNT = re.compile(r"(?:tried to allocate|Tried to allocate) ([\d.]+) ?(bytes|[KMG]i?B)?", re.IGNORECASE)
+# The last is how oneDNN says that it could not get memory for the code it was about to write (seen under a limit).
+_SHORT = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "could not create a primitive")
 _UNITS = {"": 1, "bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that memory ran out: torch says it in three ways, Python in one."""
+    """Whether `error` says that memory ran out: torch says it in several ways, Python in one."""
     import torch
 
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
-    )
+    return isinstance(error, RuntimeError) and any(words in text for words in _SHORT)
 
 
 def is_lost_device(error: BaseException) -> bool:

@@ -42,6 +42,7 @@ from studio.models.gguf_header import GGUFHeader, read_gguf
 
 USUAL_WINDOW = 4096  # tokens, when nobody says otherwise
 SHORTEST_WINDOW = 1024  # tokens, when memory is short
+SHORTEST_ANSWER = 256  # tokens that stay for the answer even then
 WINDOW_STEP = 256  # tokens; llama.cpp rounds windows up to this
 ANSWER_ROOM = 4096  # tokens kept for the answer when a window has to grow; more would cost memory for a maybe
 # Pieces that come faster are sent together: nobody reads faster, and every event takes time from the threads that
@@ -113,9 +114,10 @@ class Llama:
         """
         assert self._card is not None
         window, device = self._shrunk.get(n_ctx, (n_ctx, self._plan.device))
-        if self._server is not None and self._server.n_ctx == window and window >= min(least, n_ctx):
-            return self._server
-        self._close_server()
+        if window < min(least, n_ctx):
+            window = n_ctx  # what fitted before is too short for this
+        if self._server is None or self._server.n_ctx != window:
+            self._close_server()
         while self._server is None:
             ctx.check()
             ctx.loading(self._card.name)
@@ -132,15 +134,18 @@ class Llama:
                 shorter = max(_rounded(window // 2), _rounded(least))
                 if device != "cpu" and graphics_there():
                     device = "cpu"
-                    ctx.note("The memory of the graphics card is too small, so the model runs on the processor.")
                 elif shorter < window and not self._plan.again:
                     window = shorter
-                    ctx.note(f"Memory ran out, so the context window was made {window:,} tokens long.")
                 else:
                     raise
+            ctx.loading(self._card.name, 1.0)
         if (window, device) != (n_ctx, self._plan.device):
             self._shrunk[n_ctx] = window, device
-        ctx.loading(self._card.name, 1.0)
+        # told with every text that was written so, not only with the one that met it first
+        if device != self._plan.device:
+            ctx.note("The memory of the graphics card is too small, so the model runs on the processor.")
+        if window < n_ctx:
+            ctx.note(f"Memory ran out, so the context window was made {window:,} tokens long.")
         return self._server
 
     def unload(self) -> None:
@@ -203,7 +208,7 @@ class Llama:
         wanted = count + min(recipe.max_tokens, ANSWER_ROOM)
         grown = _rounded(min(1 << (wanted - 1).bit_length(), longest))
         ctx.note(f"The prompt has {count:,} tokens, so the context window was made {grown:,} tokens long.")
-        return self._open(grown, ctx, count + 1)
+        return self._open(grown, ctx, min(count + min(recipe.max_tokens, SHORTEST_ANSWER), grown))
 
     def count_tokens(self, text: str) -> int:
         """How many tokens the model reads `text` as, with the one that marks the beginning if it wants one.

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
+
 from studio.core.problems import EngineMissing, ModelBroken, ModelUnfit, OutOfMemory
 from studio.engines.text.local_http import LocalHttp
 
@@ -157,7 +159,7 @@ class LlamaServer:
         try:
             with _said(log) as said:
                 self._server = xllamacpp.Server(params)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             self.close()
             raise _explained(path, said(), error) from error
         except BaseException:
@@ -277,7 +279,7 @@ def _said(log: Path) -> Iterator[Callable[[], str]]:
             sys.stderr.write(text)
 
 
-def _explained(path: Path, log: str, error: RuntimeError) -> ModelBroken | ModelUnfit | OutOfMemory:
+def _explained(path: Path, log: str, error: RuntimeError | MemoryError) -> ModelBroken | ModelUnfit | OutOfMemory:
     """Turn llama.cpp's log into the one sentence that helps."""
     detail = f"{error}\n{log}".strip()
     unknown = re.search(r"unknown (?:model architecture|pre-tokenizer type): '([^']*)'", log)
@@ -287,9 +289,13 @@ def _explained(path: Path, log: str, error: RuntimeError) -> ModelBroken | Model
             "A newer version of xllamacpp may know it.",
             detail=detail,
         )
-    if re.search(r"unable to allocate|failed to allocate|out of memory|cannot allocate|alloc_tensor_range", log, re.I):
+    short = r"unable to allocate|failed to allocate|out of memory|cannot allocate|alloc_tensor_range|bad_alloc"
+    if isinstance(error, MemoryError) or re.search(short, log, re.I):
+        asked = re.search(r"failed to allocate .*?of size (\d+)(?![.\d])", log)
+        piece = f", which asked for {int(asked[1]) / 1e6:,.0f} MB more" if asked else ""
+        free = psutil.virtual_memory().available / 1e6
         return OutOfMemory(
-            f"There is not enough memory to open {path.name}.",
+            f"There is not enough memory to open {path.name}{piece}; {free:,.0f} MB are free now.",
             "Close other programs, take a smaller model, or set a shorter context.",
             detail=detail,
         )

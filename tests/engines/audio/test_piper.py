@@ -27,6 +27,7 @@ from studio.core.problems import (
     ModelRefused,
     ModelUnfit,
     NotSaved,
+    OutOfMemory,
     StudioError,
 )
 from studio.core.recipes import ImageRecipe, SpeechRecipe
@@ -459,3 +460,44 @@ def test_nothing_heavy_is_imported():
     code = f"import sys, studio.engines.audio.piper; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+# Short of memory
+
+
+def short_of_memory(monkeypatch, ids: int, error: Exception) -> list[int]:
+    """The voice fails at more than so many numbers of phonemes. Returns how many each try had."""
+    from studio.engines.audio import piper
+
+    run, tried = piper._Mouth._run, []
+
+    def failing(self, given):
+        tried.append(len(given))
+        if len(given) > ids:
+            raise error
+        return run(self, given)
+
+    monkeypatch.setattr(piper._Mouth, "_run", failing)
+    return tried
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Failed to allocate memory for requested buffer"), MemoryError()])
+def test_a_sentence_that_memory_is_too_short_for_is_spoken_in_parts(tiny, tmp_path, monkeypatch, error):
+    text = "one two three four five, six seven eight nine ten eleven twelve, and then a few more."
+    whole = spoken(tiny, tmp_path / "a", text, noise=0.0, rhythm=0.0)
+    tried = short_of_memory(monkeypatch, 120, error)
+    ctx, events = context(tmp_path / "b")
+    result = tiny.run(SpeechRecipe(text=text, pause=0.0, seed=1, noise=0.0, rhythm=0.0), ctx)
+    assert tried[0] > 120 and len(tried) > 2 and max(tried[1:]) <= 120
+    assert result.notes == ("Memory ran out, so long sentences were spoken in parts.",)
+    assert len([e for e in events if isinstance(e, Piece)]) == 1, "it stays one sentence"
+    # each part begins and ends like a sentence of its own
+    assert len(whole) < len(samples(tmp_path / "b" / "0.wav")) < 1.2 * len(whole)
+
+
+def test_memory_too_short_for_two_words_ends_in_a_sentence(tiny, tmp_path, monkeypatch):
+    short_of_memory(monkeypatch, 0, MemoryError())
+    with pytest.raises(OutOfMemory, match="Memory ran out while the voice"):
+        spoken(tiny, tmp_path / "a")
+    monkeypatch.undo()
+    assert spoken(tiny, tmp_path / "b")

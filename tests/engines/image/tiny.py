@@ -52,13 +52,19 @@ class Around:
         return [e for e in self.events if isinstance(e, kind)]
 
 
-def save_tiny(family: str, folder: Path) -> Path:
-    """Write a tiny random pipeline: family is "sd", "sdxl", "sd3" or "flux"."""
+def save_tiny(family: str, folder: Path, *, decoder: int = 0) -> Path:
+    """Write a tiny random pipeline: family is "sd", "sdxl", "sd3" or "flux".
+
+    Args:
+        decoder: channels of its autoencoder's layers, for one that takes much memory; 0 for a tiny one.
+    """
     import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(7)
         pipe = {"sd": _sd, "sdxl": _sdxl, "sd3": _sd3, "flux": _flux}[family](folder / "words")
+        if decoder:
+            pipe.register_modules(vae=_vae(4, width=decoder, scaling_factor=0.18215))
     pipe.save_pretrained(folder / family, safe_serialization=True)
     return folder / family
 
@@ -123,12 +129,12 @@ def _t5_tokenizer() -> Any:
     )
 
 
-def _vae(channels: int, **more: Any) -> Any:
+def _vae(channels: int, width: int = 0, **more: Any) -> Any:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
-        block_out_channels=(8, 8, 8, 16), norm_num_groups=4, layers_per_block=1, latent_channels=channels,
-        sample_size=64,
+        block_out_channels=(width,) * 4 if width else (8, 8, 8, 16), norm_num_groups=4, layers_per_block=1,
+        latent_channels=channels, sample_size=64,
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, **more,
     ).eval()  # fmt: skip
 

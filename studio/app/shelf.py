@@ -117,6 +117,18 @@ class Shelf:
         """The absolute path of a work's master."""
         return self._files.path(work.master.path)
 
+    def state_of(self, work: Work) -> str:
+        """Whether a work's file is as it was made: empty where it is, else "changed" or "missing". Reads the file."""
+        path = self.path(work)
+        try:
+            if path.stat().st_size == work.master.bytes and sha256_of(path) == work.master.sha256:
+                return ""
+        except FileNotFoundError:
+            return "missing"
+        except OSError:
+            return ""  # a disk that cannot be read says nothing of the file
+        return "changed" if work.master.sha256 else ""
+
     def files(self, work: Work) -> list[Path]:
         """The absolute paths of all its files, the master first."""
         assets = sorted(work.assets, key=lambda a: a.role != "master")

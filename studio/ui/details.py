@@ -121,6 +121,10 @@ class DetailsPanel(QWidget):
                 Label(tr("Details"), "heading"), None, self.star_button, self.copy_button, self.folder_button, spacing=0
             )
         )
+        self.badge = Label(role="problem", wrap=True)
+        self.badge.setObjectName("file_state")
+        self.badge.hide()
+        around.addWidget(self.badge)
         around.addWidget(self._scroll, 1)
         around.addLayout(row(self.reuse_button, self.vary_button))
         desk.models_changed.connect(lambda: self.show_work(self.work))  # a model's name may only now be known
@@ -129,6 +133,10 @@ class DetailsPanel(QWidget):
     def show_work(self, work: Work | None) -> None:
         """Show the details of a work; None clears the panel."""
         self.work = work
+        self.badge.hide()
+        session = self._desk.session
+        if work is not None and session is not None:
+            self._desk.tasks.picture(self, lambda: session.state_of(work), lambda state: self._mark(work, state))
         while (item := self._grid.takeAt(0)) is not None:
             if (gone := item.widget()) is not None:
                 gone.hide()  # it is deleted a little later, and would be drawn under the new ones until then
@@ -156,6 +164,14 @@ class DetailsPanel(QWidget):
             versions = "\n".join(f"{n} {v}" for n, v in work.recipe.made_with.versions.items())
             self._grid_holder.setToolTip(as_tip(versions))
         self._grid.setRowStretch(len(made), 1)
+
+    def _mark(self, work: Work, state: str) -> None:
+        """Say that the file is not what the studio made; nothing here ever writes over it."""
+        if self.work is not work or not state:
+            return
+        changed = tr("This file was changed by another program. Its recipe is that of the first version.")
+        self.badge.setText(changed if state == "changed" else tr("The file of this work is not there any more."))
+        self.badge.show()
 
     def copy_recipe(self) -> None:
         if self.work is not None:

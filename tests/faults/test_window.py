@@ -156,3 +156,23 @@ def test_a_slow_disk_does_not_stop_the_window(rig: Rig, monkeypatch: pytest.Monk
     gaps = sorted(b - a for a, b in itertools.pairwise(beats))
     # three flushes or more took 0.9 s; the loop was never held for the time of one
     assert beats[-1] - beats[0] > 0.9 and gaps[-1] < 0.3
+
+
+def test_a_work_that_another_program_changed_is_marked_and_not_written_over(rig: Rig) -> None:
+    assert rig.session is not None
+    first, second = rig.made("image", "one"), rig.made("image", "two")
+    details = rig.window.tabs["image"].details
+    path = rig.session.path(first)
+    path.write_bytes(path.read_bytes() + b"edited")
+    details.show_work(first)
+    rig.until(details.badge.isVisible)
+    assert "changed by another program" in details.badge.text()
+    rig.session.rebuild()
+    assert path.read_bytes().endswith(b"edited")
+    path.unlink()
+    details.show_work(first)
+    rig.until(lambda: details.badge.isVisible() and "not there" in details.badge.text())
+    details.show_work(second)
+    rig.desk.tasks.picture(rig.window, lambda: None, lambda _: rig.problems.append("through"))
+    rig.until(lambda: rig.problems == ["through"])
+    assert not details.badge.isVisible()

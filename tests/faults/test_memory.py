@@ -241,7 +241,7 @@ print(json.dumps([
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_the_estimate_is_near_what_is_really_taken() -> None:
     looked = look(STARTER)
-    side = 768
+    side = 512
     out = subprocess.run([sys.executable, "-c", MEASURE, str(STARTER), str(side)], capture_output=True, text=True)
     denoiser, decoder = json.loads(out.stdout.splitlines()[-1])
     said = memory.estimate(looked, ImageRecipe(prompt="x", width=side, height=side))  # type: ignore[arg-type]

@@ -398,6 +398,15 @@ def test_what_cannot_be_parked_says_so(
     assert not graphics.park() and pipe.moves == [], "this computer's memory is too short for it"
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.",
+     "CUDA error: out of memory", "std::bad_alloc", "could not create a primitive"],
+)  # fmt: skip
+def test_what_libraries_say_of_memory_is_understood(text: str) -> None:
+    assert trouble.is_out_of_memory(RuntimeError(text)) and not trouble.is_out_of_memory(ValueError(text))
+
+
 def test_what_torch_keeps_for_later_counts_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1_000, 9_000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700)

@@ -288,6 +288,8 @@ class Worker:
         try:
             return work(), None
         except StudioError as error:
+            # oneDNN, once it had no memory for its code, goes on failing for that size: only a new process helps
+            self._ruined = self._ruined or "could not create a primitive" in error.problem.detail
             return None, error.problem
         except MemoryError:
             hint = "Close other programs or choose something smaller."

@@ -110,6 +110,7 @@ class Fake:
                 raise {
                     "oom": OutOfMemory("It needs 9 GB.", "Try less."),
                     "memory": MemoryError(),
+                    "primitive": OutOfMemory("It needs 9 GB.", detail="could not create a primitive"),
                     "cuda": RuntimeError("CUDA error: an illegal memory access\nmore"),
                 }.get(rest, KeyError(rest))
             elif word == "spawn":

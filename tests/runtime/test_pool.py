@@ -245,6 +245,14 @@ def test_a_lost_graphics_card_gets_a_fresh_worker(rig: Rig) -> None:
     assert len(rig.links) == 2
 
 
+def test_a_library_that_goes_on_failing_gets_a_fresh_worker(rig: Rig) -> None:
+    rig.add("a", "raise primitive")
+    rig.add("b", "save x", seq=2)
+    assert rig.notes.end_of("a").code == "out_of_memory"
+    assert isinstance(rig.notes.end_of("b"), Result)
+    assert len(rig.links) == 2
+
+
 def test_an_engine_that_is_not_there_is_a_sentence(rig: Rig) -> None:
     none = ModelCard(id="x", name="X", kind="text", engine="text.none", path="", format="", sha256="-")
     rig.add("a", "save x", card=none)

@@ -181,6 +181,7 @@ def test_works_finished_before_the_cancel_are_kept(rig: Rig) -> None:
 def test_a_job_deaf_to_cancel_is_killed_and_a_fresh_worker_is_warmed(rig: Rig) -> None:
     rig.add("a", "say x; stuck 60")
     rig.running("a")
+    time.sleep(0.3)  # between its word and its sleep it would hear
     began = time.monotonic()
     rig.pool.cancel("a")
     assert rig.notes.end_of("a") == ("cancelled", None)

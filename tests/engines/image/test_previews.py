@@ -115,6 +115,7 @@ def test_latents_of_an_unknown_form_give_a_note_and_no_failure(
 ) -> None:
     engine = engine_of("sd")
     wide = np.zeros((6, 3))  # a map for five channels, where there are four
+    monkeypatch.setattr(engine, "_colours", None)  # another test may have asked for them
     monkeypatch.setattr(previews, "cached_fit", lambda *_: wide)
     result = engine.run(ImageRecipe(prompt="a red apple", seed=1, steps=2, width=64, height=64), around.ctx)
     assert around.of(Preview) == []

@@ -36,6 +36,10 @@ class _End(msgspec.Struct):
     result: Result | None
     problem: Problem | None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.job.notes, *(self.result.notes if self.result is not None else ()))))
+
 
 class Ends:
     """Writes down how jobs end.
@@ -84,19 +88,21 @@ class Ends:
             end = self._held.pop(job_id, None)
         if end is None:
             return False
+        commit = self._files.pending(job_id)
+        for work in commit.works if commit is not None else ():
+            with contextlib.suppress(OSError):  # it may have got as far as the library's folder
+                self._files.delete(work)
         self._files.clear(job_id)
         given_up = _End(end.job, JobState.CANCELLED, None, None)
-        with contextlib.suppress(NotSaved):
+        try:
             self._jobs.end(job_id, given_up.state)
-            given_up.job = self._jobs.get(job_id)
-        if not given_up.job.state.ended:
+        except NotSaved:
             self._owe(given_up)
         self._told(given_up, (), ())
         return True
 
     def _write(self, end: _End) -> tuple[tuple[Work, ...], tuple[str, ...]]:
-        job, result = end.job, end.result
-        notes = tuple(dict.fromkeys((*job.notes, *(result.notes if result is not None else ()))))
+        job, result, notes = end.job, end.result, end.notes
         if isinstance(job.recipe, ExportRecipe):
             if end.state is not JobState.FINISHED:
                 exports.clear_up(job.recipe.to, job.id)  # what a killed worker left beside the user's file
@@ -133,8 +139,7 @@ class Ends:
             assert end.problem is not None
             self._tell(Failed(job=job, problem=end.problem, works=works))
         else:
-            notes = (*end.job.notes, *(end.result.notes if end.result is not None else ()))
-            self._tell(Finished(job=job, works=works, files=files, notes=tuple(dict.fromkeys(notes))))
+            self._tell(Finished(job=job, works=works, files=files, notes=end.notes))
 
     # -- what has to wait -------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ Plain appends without a flush to disk: they survive every end of a process, and 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -105,8 +106,6 @@ def left_behind(folder: Path, seed: int | None) -> Result | None:
 
 
 def _cut_off(name: str, data: bytes, index: int, seed: int | None, text: str) -> Artifact:
-    import hashlib
-
     return Artifact(
         name=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), index=index, seed=seed,
         meta={"finish": "cut off", "words": len(text.split())}, complete=False,

@@ -95,8 +95,8 @@ class ProcessLink:
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
         self._job_object = bind_to_this_process(self._process)
-        self._own_log = RotatingLog(log) if isinstance(log, Path) else None
-        self._log = self._own_log or log
+        self._owns_log = isinstance(log, Path)
+        self._log = RotatingLog(log) if isinstance(log, Path) else log
         self._on_reply = on_reply
         self._on_end = on_end
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -190,15 +190,14 @@ class ProcessLink:
 
     def _drain(self) -> None:
         assert self._process.stderr is not None
-        log: RotatingLog = self._log  # type: ignore[assignment]
         with contextlib.suppress(OSError, ValueError):
             # in pieces: a library may write megabytes without the end of a line
             while line := self._process.stderr.readline(LINE_LIMIT):
                 text = line.decode("utf-8", "replace").rstrip()
                 self._words.append(text[:2000])
-                log.add(f"[{self.pid}] {text}")
-        if self._own_log is not None:
-            self._own_log.close()
+                self._log.add(f"[{self.pid}] {text}")
+        if self._owns_log:
+            self._log.close()
         self._process.stderr.close()
 
 

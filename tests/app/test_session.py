@@ -24,6 +24,7 @@ from studio.core.recipes import TextRecipe, check
 from studio.core.works import Change
 from studio.library.database import Database
 from studio.library.files import Files, Sidecar
+from studio.library.works import Works
 from tests.app.rig import Rig
 
 
@@ -382,6 +383,19 @@ def test_what_is_held_can_be_given_up(paths: Paths, monkeypatch: pytest.MonkeyPa
         session.cancel(job)
         assert isinstance(session.end(job), Cancelled)
         assert session.job(job).state is JobState.CANCELLED and list(paths.staging.iterdir()) == []
+
+
+def test_what_is_given_up_after_its_files_were_moved_leaves_none_of_them(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Rig(paths) as session, monkeypatch.context() as full:
+        full.setattr(Works, "add", _full)
+        job = session.do("save unwanted")
+        until(lambda: session.held() == [job])
+        assert [p for p in paths.works.rglob("*") if p.is_file()], "they were moved already"
+        session.cancel(job)
+        assert isinstance(session.end(job), Cancelled)
+        assert [p for p in paths.works.rglob("*") if p.is_file()] == []
 
 
 def test_a_queue_waits_for_room_and_does_not_fail(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:

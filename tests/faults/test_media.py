@@ -19,7 +19,6 @@ from PIL import Image
 from studio.core.paths import Paths
 from studio.core.recipes import CARRIED_LIMIT, check
 from tests.faults.tools import Trio, problem_of, studio
-from tests.ui.conftest import open_window, rig  # noqa: F401
 from tests.ui.hands import drop
 from tests.ui.test_in_and_out import files, told
 
@@ -101,7 +100,7 @@ def test_a_foreign_picture_has_a_recipe_or_none_and_costs_neither_time_nor_memor
     assert most < 4 * CARRIED_LIMIT + 2_000_000, f"{most / 1e6:.1f} MB"
 
 
-def test_foreign_pictures_dropped_on_the_window_are_shown_or_refused_in_a_sentence(rig: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_foreign_pictures_dropped_on_the_window_are_shown_or_refused_in_a_sentence(rig: Any, tmp_path: Path) -> None:
     tab = rig.tab("image")
     tab.form.put_some({"prompt": "mine"})
     for name, content in (
@@ -127,7 +126,7 @@ def test_foreign_pictures_dropped_on_the_window_are_shown_or_refused_in_a_senten
     assert rig.problems == [] and str(tab.form.words.value()) == "mine"
 
 
-def test_one_unreadable_picture_in_the_library_leaves_the_others(open_window: Any) -> None:  # noqa: F811
+def test_one_unreadable_picture_in_the_library_leaves_the_others(open_window: Any) -> None:
     first = open_window()
     works = [first.made("image", f"number {n}") for n in range(4)]
     paths = [first.session.files(w) for w in works]
@@ -138,7 +137,7 @@ def test_one_unreadable_picture_in_the_library_leaves_the_others(open_window: An
         path.unlink()
     for path in paths[2]:
         path.write_bytes(b"GIF89a" + bytes(100))
-    rig = open_window()  # noqa: F811
+    rig = open_window()
     tab = rig.tab("image")
     rig.until(lambda: len(tab.history.model.works) == 4)
     rig.until(lambda: tab.history.model.thumbnail(tab.history.model.works[0]) is not None)
@@ -177,7 +176,7 @@ def sound(frames: int, told_frames: int | None = None, room: int = 0) -> bytes:
         pytest.param(sound(4000)[:-1001], 3499, id="cut in the middle of a sample"),
     ],
 )
-def test_what_is_in_a_sound_counts_and_not_what_its_header_says(rig: Any, content: bytes, frames: int) -> None:  # noqa: F811
+def test_what_is_in_a_sound_counts_and_not_what_its_header_says(rig: Any, content: bytes, frames: int) -> None:
     work = rig.made("speech", "One sentence.")
     tab = rig.tab("speech")
     rig.until(lambda: tab.wave.seconds == 0.5)
@@ -189,7 +188,7 @@ def test_what_is_in_a_sound_counts_and_not_what_its_header_says(rig: Any, conten
     assert rig.problems == []
 
 
-def test_a_sound_without_samples_is_shown_as_such_and_not_exported(rig: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_a_sound_without_samples_is_shown_as_such_and_not_exported(rig: Any, tmp_path: Path) -> None:
     work = rig.made("speech", "One sentence.")
     rig.session.path(work).write_bytes(sound(0))
     assert len(rig.session.path(work).read_bytes()) == 44

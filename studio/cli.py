@@ -159,7 +159,7 @@ def _add_field(sub: argparse.ArgumentParser, field: Field) -> None:
         sub.add_argument(*names, action="append", metavar="STRING", **common)
     elif field.type == "choice":
         sub.add_argument(*names, choices=field.choices, **common)
-    elif field.type == "other":
+    elif field.type == "other" or field.item:
         sub.add_argument(*names, type=_json_value, metavar="JSON", **common)
     else:
         sub.add_argument(*names, type={"int": _whole, "float": _number}.get(field.type, str), **common)

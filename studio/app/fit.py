@@ -25,8 +25,10 @@ def fitted(recipe: Recipe, card: ModelCard) -> Recipe:
         ModelUnfit: the model cannot do this at all.
     """
     if kind_of(recipe) != card.kind:
-        raise ModelUnfit(f"“{card.name}” makes {card.kind}, not {kind_of(recipe)}.", field=MODEL_FIELD[kind_of(recipe)])
-    changes: dict[str, Any] = {MODEL_FIELD[card.kind]: card.id}
+        raise ModelUnfit(
+            f"“{card.name}” makes {card.kind}, not {kind_of(recipe)}.", field=MODEL_FIELD.get(kind_of(recipe), "")
+        )
+    changes: dict[str, Any] = {MODEL_FIELD[card.kind]: card.id} if card.kind in MODEL_FIELD else {}
     if getattr(recipe, "seed", 0) is None:
         changes["seed"] = secrets.randbelow(SEED_LIMIT)
     if isinstance(recipe, ImageRecipe):

@@ -19,6 +19,7 @@ from studio.app import fit
 from studio.app.ends import ATTEMPTS, Ends, set_aside
 from studio.app.machine import is_alive, physical_cores, this_process
 from studio.app.models import Models
+from studio.app.names import Names
 from studio.app.settings import load_settings, save_settings
 from studio.app.shelf import Shelf
 from studio.core.cards import ModelCard
@@ -28,7 +29,18 @@ from studio.core.lanes import Lane
 from studio.core.paths import Paths
 from studio.core.plans import MEMORY_MODES, Plan
 from studio.core.problems import NotFound, NotSaved, Problem, StudioError
-from studio.core.recipes import Checked, ExportRecipe, MadeWith, Recipe, check, kind_of, model_of, recheck
+from studio.core.recipes import (
+    Checked,
+    EditRecipe,
+    ExportRecipe,
+    MadeWith,
+    Recipe,
+    UpscaleRecipe,
+    check,
+    kind_of,
+    model_of,
+    recheck,
+)
 from studio.core.settings import Settings, changed
 from studio.core.text import clean
 from studio.core.works import Change, Result
@@ -38,6 +50,7 @@ from studio.library.conversations import Conversations
 from studio.library.database import Database
 from studio.library.exports import check_target
 from studio.library.files import Files
+from studio.library.inputs import Inputs
 from studio.library.jobs import BadTransition, Jobs
 from studio.library.works import Works
 from studio.models.memory import estimate
@@ -49,14 +62,21 @@ Listener = Callable[[Event | Change], None]
 
 # A recipe kind is a lane: kinds do not wait for one another.
 BACKUP_HOURS = 20.0  # once a day for whoever begins a little earlier each day
+# What needs no model has a card all the same: it says which engine does it.
 _EXPORT_CARD = ModelCard(id="files", name="Files", kind="export", engine="export.files", path="", format="", sha256="-")
+_EDIT_CARD = ModelCard(id="edit", name="Edit", kind="edit", engine="image.edit", path="", format="", sha256="-")
+_LANCZOS = ModelCard(id="", name="Lanczos", kind="upscale", engine="image.edit", path="", format="", sha256="-")
 
 
 class _Task(msgspec.Struct):
-    """A job this session will run, with what hand-over needs. `memory`: how to save it, after it has run out once."""
+    """A job this session will run, with what hand-over needs.
+
+    `cards`: of the additions its recipe names. `memory`: how to save it, after it has run out once.
+    """
 
     job: Job
     card: ModelCard
+    cards: dict[str, ModelCard] = {}
     memory: str = ""
 
 
@@ -103,8 +123,10 @@ class Session(Shelf):
         self._database = Database(paths.database)
         self.read_only = self._database.read_only
         self._jobs = Jobs(self._database)
-        super().__init__(Works(self._database), Conversations(self._database), Files(paths), self._told_all)
+        library = Works(self._database), Conversations(self._database), Files(paths), Inputs(paths)
+        super().__init__(*library, self._told_all)
         self._models = Models(paths, self._database)
+        self._names = Names(self._inputs, self._models, self.work, self.path)
         self._ends = Ends(self._database, self._jobs, self._works, self._files, self._ended_as, self._all_well)
         self._pool = Pool(_Journal(self), paths.logs / "workers.log", make_link=make_link)
         self._set_pool(self.settings)
@@ -168,7 +190,7 @@ class Session(Shelf):
         first = check(kind, {name: value for name, value in given.items() if value is not None})
         if kind == "export":
             return first
-        card = self.model(kind, model_of(first.recipe))
+        card = self._card_of(first.recipe)
         whole = check(kind, fit.with_defaults(card, given))
         return Checked(fit.fitted(whole.recipe, card), whole.notes)
 
@@ -180,33 +202,40 @@ class Session(Shelf):
             NotSaved: the queue could not be written.
         """
         checked = recheck(recipe)
-        recipe, card = self._fitted(checked.recipe)
+        recipe, card, cards = self._fitted(checked.recipe)
         job = self._jobs.add(recipe, owner=self._me, priority=priority, redo_of=redo_of)
         job = msgspec.structs.replace(job, notes=tuple(dict.fromkeys((*notes, *checked.notes))))
-        self._enqueue(job, card)
+        self._pool.add(self._lined_up(job, card, cards))
         return job
 
     def _fitted(
         self, recipe: Recipe, known: dict[tuple[str, str], ModelCard] | None = None
-    ) -> tuple[Recipe, ModelCard]:
+    ) -> tuple[Recipe, ModelCard, dict[str, ModelCard]]:
+        """The recipe with all that was left open decided; its model; and the additions it names, by id."""
         if isinstance(recipe, ExportRecipe):
             work = self.work(recipe.work)
             to = str(Path(recipe.to).absolute())  # the worker lives in another folder
             check_target(work.kind, to, recipe.overwrite, self.path(work))
-            return msgspec.structs.replace(recipe, work=work.id, to=to), _EXPORT_CARD
+            return msgspec.structs.replace(recipe, work=work.id, to=to), _EXPORT_CARD, {}
         wanted = kind_of(recipe), model_of(recipe)
         card = known.get(wanted) if known is not None else None
-        card = card or self.model(*wanted)
+        card = card or self._card_of(recipe)
         if known is not None:
             known[wanted] = card
-        return fit.fitted(recipe, card), card
+        recipe, cards = self._names.resolved(fit.fitted(recipe, card), card)
+        return recipe, card, cards
 
-    def _enqueue(self, job: Job, card: ModelCard) -> None:
-        self._pool.add(self._lined_up(job, card))
+    def _card_of(self, recipe: Recipe) -> ModelCard:
+        """The card of the model that makes this recipe, or of the engine that needs none."""
+        if isinstance(recipe, EditRecipe):
+            return _EDIT_CARD
+        if isinstance(recipe, UpscaleRecipe) and not recipe.model:
+            return _LANCZOS
+        return self.model(kind_of(recipe), model_of(recipe))
 
-    def _lined_up(self, job: Job, card: ModelCard) -> Waiting:
+    def _lined_up(self, job: Job, card: ModelCard, cards: dict[str, ModelCard]) -> Waiting:
         with self._lock:
-            self._tasks[job.id] = _Task(job, card)
+            self._tasks[job.id] = _Task(job, card, cards)
         self._tell(Queued(job=job.id), Change(jobs=(job.id,)))
         return _waiting(job, card)
 
@@ -354,11 +383,11 @@ class Session(Shelf):
         lined_up = []
         for job in waiting:
             try:
-                _, card = self._fitted(job.recipe, cards)
+                _, card, additions = self._fitted(job.recipe, cards)
             except StudioError as error:
                 self._ends.end(job, JobState.FAILED, problem=error.problem)
                 continue
-            lined_up.append(self._lined_up(job, card))
+            lined_up.append(self._lined_up(job, card, additions))
         self._pool.add_all(lined_up)
         return Change(jobs=tuple(w.job for w in lined_up))
 
@@ -545,6 +574,8 @@ class Session(Shelf):
             plan=msgspec.structs.replace(plan, memory=task.memory) if task.memory else plan,
             out_dir=str(out_dir),
             cache_dir=str(self.paths.cache),
+            inputs_dir=str(self.paths.inputs),
+            cards=task.cards,
         )
 
     def _write_request(self, recipe: ExportRecipe, out_dir: Path) -> None:

@@ -16,6 +16,7 @@ from studio.core.works import Change, Work
 from studio.library import carried, exports
 from studio.library.conversations import Conversations
 from studio.library.files import Files
+from studio.library.inputs import Inputs
 from studio.library.jobs import new_id, now
 from studio.library.works import Works
 
@@ -28,9 +29,15 @@ class Shelf:
     """
 
     def __init__(
-        self, works: Works, conversations: Conversations, files: Files, told: Callable[[Change], Change]
-    ) -> None:  # fmt: skip
+        self,
+        works: Works,
+        conversations: Conversations,
+        files: Files,
+        inputs: Inputs,
+        told: Callable[[Change], Change],
+    ) -> None:
         self._works, self._conversations, self._files, self._told = works, conversations, files, told
+        self._inputs = inputs
 
     # -- works ------------------------------------------------------------------------------------------------------
 
@@ -116,6 +123,21 @@ class Shelf:
     def path(self, work: Work) -> Path:
         """The absolute path of a work's master."""
         return self._files.path(work.master.path)
+
+    def keep_picture(self, picture: Path | bytes) -> str:
+        """Keep a picture to make works from: a file, or bytes in one of the usual formats.
+
+        Returns:
+            The name that recipes know it by. The same bytes have the same name.
+
+        Raises:
+            BadRecipe: it is no picture, or too large. NotRead, NotSaved.
+        """
+        return self._inputs.add(picture) if isinstance(picture, Path) else self._inputs.add_bytes(picture)
+
+    def picture_path(self, name: str) -> Path:
+        """The file of a kept picture. Raises NotFound."""
+        return self._inputs.path(name)
 
     def state_of(self, work: Work) -> str:
         """Whether a work's file is as it was made: empty where it is, else "changed" or "missing". Reads the file."""

@@ -55,7 +55,22 @@ class Part(msgspec.Struct, frozen=True):
     bytes: int
 
 
-Capability = Literal["complete", "chat", "picture", "negative", "guidance", "guidance_rescale", "scheduler", "speech"]
+Capability = Literal[
+    "complete", "chat", "picture", "negative", "guidance", "guidance_rescale", "scheduler", "speech",
+    # of picture models: begin from a picture, repaint a part of one; additions; and what only some of them read
+    "from_picture", "into_picture", "lora", "embedding", "control", "reference", "clip_skip", "seamless",
+]  # fmt: skip
+
+# Kinds of cards that add to a picture model, with their plain names.
+ADDITIONS = {
+    "lora": "a LoRA",
+    "embedding": "an embedding",
+    "control": "a control model",
+    "reference": "a reference model",
+    "vae": "an autoencoder",
+    "upscale": "an upscaler",
+    "cutout": "a cut-out model",
+}
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -63,11 +78,14 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         id: short stable name, unique in one studio; what recipes store.
-        kind: the kind of work it makes, a key of RECIPES.
+        kind: the kind of work it makes, a key of RECIPES; or what it adds, a key of ADDITIONS.
         engine: a key of ENGINES.
         path: absolute path of the file or folder.
-        format: "gguf", "diffusers", "piper".
-        family: architecture as the file names it, for example "gemma3", "StableDiffusionPipeline".
+        format: "gguf", "diffusers", "single-file", "piper", "safetensors", "onnx".
+        family: architecture as the file names it, for example "gemma3", "StableDiffusionPipeline"; of an addition how
+            it works, for example "controlnet", "t2i-adapter", "ip-adapter".
+        base: which picture models fit together: a model and its additions have the same, for example "sd1", "sdxl",
+            "flux"; empty where that is unknown or any will do.
         sha256: checksum where it is already known, else empty.
         defaults: recipe field -> value that suits this model better than the declared default.
         parts: pieces to put together into `path` before first use; then `sha256` is known and is checked.
@@ -82,6 +100,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     path: str
     format: str
     family: str = ""
+    base: str = ""
     bytes: int = 0
     sha256: str = ""
     can: tuple[Capability, ...] = ()

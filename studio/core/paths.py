@@ -21,6 +21,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.home / "works"
 
     @property
+    def inputs(self) -> Path:
+        """Pictures that works are made from."""
+        return self.home / "inputs"
+
+    @property
     def staging(self) -> Path:
         return self.home / "staging"
 

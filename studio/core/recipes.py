@@ -6,16 +6,67 @@ command line, the API, the metadata in files and the documents all read these de
 
 from __future__ import annotations
 
-import functools
 import math
 import re
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from studio.core.declare import Field, about, explain, fields
+from studio.core.pictures import (
+    REFERENCE_LIMIT,
+    SCHEDULERS,
+    SIGMAS,
+    Control,
+    Lora,
+    Margins,
+    Reference,
+    SchedulerName,
+    SigmasName,
+    picture,
+)
 from studio.core.problems import BadRecipe
 from studio.core.text import clean, shown
+
+__all__ = [
+    "CARRIED_AS",
+    "CARRIED_LIMIT",
+    "COUNT_FIELD",
+    "MODEL_FIELD",
+    "PROMPT_LIMIT",
+    "RECIPES",
+    "SCHEDULERS",
+    "SEED_LIMIT",
+    "SIGMAS",
+    "SPEECH_LIMIT",
+    "WORDS",
+    "WORK_KIND",
+    "Checked",
+    "Control",
+    "CutoutRecipe",
+    "EditRecipe",
+    "ExportRecipe",
+    "Field",
+    "ImageRecipe",
+    "Lora",
+    "MadeWith",
+    "Margins",
+    "Message",
+    "Recipe",
+    "Reference",
+    "SpeechRecipe",
+    "TextRecipe",
+    "UpscaleRecipe",
+    "check",
+    "explain",
+    "fields",
+    "kind_of",
+    "model_of",
+    "recheck",
+    "words_of",
+    "work_kind",
+]  # fmt: skip
 
 SEED_LIMIT = 4_294_967_295  # llama.cpp keeps seeds in 32 bits and takes the highest value for "random"
 
@@ -27,20 +78,13 @@ CARRIED_AS = "studio"
 CARRIED_LIMIT = 256 * 1024  # bytes
 
 
-def _about(
-    title: str, help: str, *, unit: str = "", group: str = "main", multiline: bool = False, **limits: Any
-) -> Meta:
-    """A declaration. `group` is "main" or "advanced" (folded away); `unit` is shown beside the value."""
-    return Meta(title=title, description=help, extra={"unit": unit, "group": group, "multiline": multiline}, **limits)
-
-
 # Limits belong to the number, not to the choice between a number and nothing: msgspec wants them inside the union.
 _Pixels = Annotated[int, Meta(ge=16, le=8192)] | None
 _Spread = Annotated[float, Meta(ge=0.0, le=2.0)] | None
 
 Seed = Annotated[
     Annotated[int, Meta(ge=0, lt=SEED_LIMIT)] | None,
-    _about("Seed", "Start of the random numbers; the same seed makes the same work. Empty picks one."),
+    about("Seed", "Start of the random numbers; the same seed makes the same work. Empty picks one."),
 ]
 
 
@@ -61,6 +105,8 @@ class MadeWith(msgspec.Struct, frozen=True, kw_only=True):
         threads: processor threads of the engine. n_batch: prompt tokens per batch (text only).
         n_ctx: length of the context window in tokens (text only).
         memory: how memory was saved, one of plans.MEMORY_MODES; empty for "full".
+        parts: id of each LoRA, control model and other addition -> checksum of its file.
+        speed: names of speed-ups that may change the result slightly, as in the settings; none by default.
         versions: library name -> version.
         system: operating system and processor architecture.
     """
@@ -73,35 +119,10 @@ class MadeWith(msgspec.Struct, frozen=True, kw_only=True):
     n_batch: int = 0
     n_ctx: int = 0
     memory: str = ""
+    parts: dict[str, str] = {}
+    speed: tuple[str, ...] = ()
     versions: dict[str, str] = {}
     system: str = ""
-
-
-SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    # our name -> (diffusers class, arguments laid over the model's own scheduler settings)
-    "ddim": ("DDIMScheduler", {}),
-    "ddpm": ("DDPMScheduler", {}),
-    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),  # with them it fails below four steps
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
-    "heun": ("HeunDiscreteScheduler", {}),
-    "lms": ("LMSDiscreteScheduler", {}),
-    "dpm2": ("KDPM2DiscreteScheduler", {}),
-    "dpm2_a": ("KDPM2AncestralDiscreteScheduler", {}),
-    "dpmpp_2m": ("DPMSolverMultistepScheduler", {}),
-    "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
-    "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
-    "dpmpp_2s": ("DPMSolverSinglestepScheduler", {}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-    "deis": ("DEISMultistepScheduler", {}),
-    "lcm": ("LCMScheduler", {}),
-    "tcd": ("TCDScheduler", {}),
-}
-SchedulerName = Literal[
-    "model", "ddim", "ddpm", "pndm", "euler", "euler_a", "heun", "lms", "dpm2", "dpm2_a", "dpmpp_2m",
-    "dpmpp_2m_karras", "dpmpp_2m_sde", "dpmpp_2s", "unipc", "deis", "lcm", "tcd",
-]  # fmt: skip
-assert set(get_args(SchedulerName)) == {"model", *SCHEDULERS}
 
 
 class TextRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="text"):
@@ -109,41 +130,41 @@ class TextRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
 
     prompt: Annotated[
         str,
-        _about("Prompt", "What to continue, or what to say to the model.", multiline=True, max_length=PROMPT_LIMIT),
+        about("Prompt", "What to continue, or what to say to the model.", multiline=True, max_length=PROMPT_LIMIT),
     ]
     mode: Annotated[
         Literal["complete", "chat"],
-        _about("Mode", "Complete continues the prompt; chat answers it, through the model's own template."),
+        about("Mode", "Complete continues the prompt; chat answers it, through the model's own template."),
     ] = "complete"
-    model: Annotated[str, _about("Model", "A model's name, or the path of a file or folder.")] = ""
+    model: Annotated[str, about("Model", "A model's name, or the path of a file or folder.")] = ""
     max_tokens: Annotated[
         int,
-        _about("Length", "The most tokens to write; a token is about ¾ of a word.", unit="tokens", ge=1, le=131_072),
+        about("Length", "The most tokens to write; a token is about ¾ of a word.", unit="tokens", ge=1, le=131_072),
     ] = 256
     temperature: Annotated[
-        float, _about("Temperature", "0 always takes the likeliest token; higher is more daring.", ge=0.0, le=5.0)
+        float, about("Temperature", "0 always takes the likeliest token; higher is more daring.", ge=0.0, le=5.0)
     ] = 0.8
     n: Annotated[
-        int, _about("Answers", "How many texts to write, one after another, with seed, seed + 1, …", ge=1, le=64)
+        int, about("Answers", "How many texts to write, one after another, with seed, seed + 1, …", ge=1, le=64)
     ] = 1
     seed: Seed = None
     stop: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...],
-        _about("Stop at", "Stop before any of these strings appears.", max_length=16),
+        about("Stop at", "Stop before any of these strings appears.", max_length=16),
     ] = ()
     system: Annotated[
         str,
-        _about(
+        about(
             "Instructions", "What the model should be and do; chat only.", multiline=True, group="advanced",
             max_length=PROMPT_LIMIT,
         ),
     ] = ""  # fmt: skip
     messages: Annotated[
-        tuple[Message, ...], _about("Conversation", "The turns before the prompt; chat only.", group="advanced")
+        tuple[Message, ...], about("Conversation", "The turns before the prompt; chat only.", group="advanced")
     ] = ()
     template: Annotated[
         Literal["auto", "model", "few-shot", "plain"],
-        _about(
+        about(
             "Template",
             "How a chat is laid out: auto takes the model's own template and a few-shot one for base models.",
             group="advanced",
@@ -151,29 +172,29 @@ class TextRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
     ] = "auto"
     top_p: Annotated[
         float,
-        _about("Top-p", "Keep the likeliest tokens up to this share; 1 is off.", group="advanced", ge=0.0, le=1.0),
+        about("Top-p", "Keep the likeliest tokens up to this share; 1 is off.", group="advanced", ge=0.0, le=1.0),
     ] = 0.95
     top_k: Annotated[
-        int, _about("Top-k", "Keep this many of the likeliest tokens; 0 is off.", group="advanced", ge=0, le=1_000)
+        int, about("Top-k", "Keep this many of the likeliest tokens; 0 is off.", group="advanced", ge=0, le=1_000)
     ] = 40
     min_p: Annotated[
         float,
-        _about(
+        about(
             "Min-p", "Drop tokens below this share of the likeliest one; 0 is off.", group="advanced", ge=0.0, le=1.0
         ),
     ] = 0.05
     repeat_penalty: Annotated[
-        float, _about("Repeat penalty", "Above 1 discourages repetition; 1 is off.", group="advanced", ge=0.1, le=2.0)
+        float, about("Repeat penalty", "Above 1 discourages repetition; 1 is off.", group="advanced", ge=0.1, le=2.0)
     ] = 1.0
     repeat_last_n: Annotated[
         int,
-        _about(
+        about(
             "Penalty window", "How far back the repeat penalty looks.", unit="tokens", group="advanced", ge=0, le=8192
         ),
     ] = 64
     context: Annotated[
         int,
-        _about(
+        about(
             "Context", "Length of the context window; 0 takes the model's own up to the limit in the settings.",
             unit="tokens", group="advanced", ge=0, le=1_048_576,
         ),
@@ -182,55 +203,261 @@ class TextRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
 
 
 class ImageRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="image"):
-    """A picture from a diffusion model."""
+    """A picture from a diffusion model.
 
-    prompt: Annotated[str, _about("Prompt", "What the picture should show.", multiline=True, max_length=PROMPT_LIMIT)]
+    With `image` the model begins from that picture instead of from noise alone; with `mask` or `extend` it repaints a
+    part of it, or paints on beyond its edges.
+    """
+
+    prompt: Annotated[str, about("Prompt", "What the picture should show.", multiline=True, max_length=PROMPT_LIMIT)]
     negative: Annotated[
-        str, _about("Avoid", "What the picture should not show.", multiline=True, max_length=PROMPT_LIMIT)
-    ] = ""
-    model: Annotated[str, _about("Model", "A model's name, or the path of a folder.")] = ""
-    width: Annotated[_Pixels, _about("Width", "Width of the picture; empty takes the model's own.", unit="px")] = None
-    height: Annotated[_Pixels, _about("Height", "Height of the picture; empty takes the model's own.", unit="px")] = (
-        None
-    )
-    steps: Annotated[int, _about("Steps", "Denoising steps; more is finer and slower.", ge=1, le=1_000)] = 25
-    guidance: Annotated[float, _about("Guidance", "How closely to follow the prompt; 1 is off.", ge=0.0, le=50.0)] = 5.0
+        str,
+        about(
+            "Avoid", "What the picture should not show.", multiline=True, needs="negative", max_length=PROMPT_LIMIT
+        ),
+    ] = ""  # fmt: skip
+    model: Annotated[str, about("Model", "A model's name, or the path of a file or folder.")] = ""
+    width: Annotated[_Pixels, about("Width", "Width of the picture; empty takes the model's own.", unit="px")] = None
+    height: Annotated[_Pixels, about("Height", "Height of the picture; empty takes the model's own.", unit="px")] = None
+    steps: Annotated[int, about("Steps", "Denoising steps; more is finer and slower.", ge=1, le=1_000)] = 25
+    guidance: Annotated[
+        float, about("Guidance", "How closely to follow the prompt; 1 is off.", needs="guidance", ge=0.0, le=50.0)
+    ] = 5.0
     seed: Seed = None
     count: Annotated[
-        int, _about("Pictures", "How many to make, one after another, with seed, seed + 1, …", ge=1, le=64)
+        int, about("Pictures", "How many to make, one after another, with seed, seed + 1, …", ge=1, le=64)
     ] = 1
+    # -- from a picture
+    image: Annotated[
+        str, picture("Picture", "What to begin from: a work's id or a file.", group="start", needs="from_picture")
+    ] = ""
+    strength: Annotated[
+        float,
+        about(
+            "Strength", "How far to go from the picture: 0.2 retouches, 0.6 keeps the composition, 1 keeps nothing.",
+            group="start", needs="from_picture", ge=0.02, le=1.0,
+        ),
+    ] = 0.6  # fmt: skip
+    mask: Annotated[
+        str, picture("Mask", "A picture of the same size: white is repainted, black is kept.", group="start",
+                     needs="into_picture")
+    ] = ""  # fmt: skip
+    mask_blur: Annotated[
+        int, about("Soft edge", "How far the mask's edge is softened.", unit="px", group="start", needs="into_picture",
+                   ge=0, le=256)
+    ] = 4  # fmt: skip
+    mask_area: Annotated[
+        Literal["picture", "mask"],
+        about(
+            "Repaint",
+            "The picture as a whole, or only the masked part at the full size given above.",
+            group="start",
+            needs="into_picture",
+        ),
+    ] = "picture"
+    mask_padding: Annotated[
+        int,
+        about(
+            "Padding", "With “mask”: how much around the masked part the model sees.", unit="px", group="start",
+            needs="into_picture", ge=0, le=1024,
+        ),
+    ] = 32  # fmt: skip
+    mask_fill: Annotated[
+        Literal["original", "blurred", "noise"],
+        about("Begin from", "What lies under the mask before painting starts.", group="start", needs="into_picture"),
+    ] = "original"
+    extend: Annotated[
+        Margins | None, about("Extend", "Paint on beyond the picture's edges.", group="start", needs="into_picture")
+    ] = None
+    # -- additions
+    loras: Annotated[
+        tuple[Lora, ...],
+        about("LoRAs", "Small additions that teach the model a style or a thing.", group="additions", needs="lora",
+              max_length=32),
+    ] = ()  # fmt: skip
+    embeddings: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=REFERENCE_LIMIT)], ...],
+        about(
+            "Embeddings", "Learned words (textual inversion); write their names in the prompt.", group="additions",
+            refers="embedding", needs="embedding", max_length=32,
+        ),
+    ] = ()  # fmt: skip
+    vae: Annotated[
+        str,
+        about(
+            "Autoencoder", "Another autoencoder for the model; empty takes its own.", group="additions", refers="vae",
+            max_length=REFERENCE_LIMIT,
+        ),
+    ] = ""  # fmt: skip
+    controls: Annotated[
+        tuple[Control, ...],
+        about("Controls", "Pictures to follow: edges, lines, depth.", group="control", needs="control", max_length=4),
+    ] = ()
+    references: Annotated[
+        tuple[Reference, ...],
+        about("References", "Pictures to take content and style from.", group="control", needs="reference",
+              max_length=4),
+    ] = ()  # fmt: skip
+    # -- a second pass
+    enlarge: Annotated[
+        float,
+        about(
+            "Enlarge", "Paint once more at this many times the size, for detail; 1 is off.", unit="×", group="second",
+            needs="from_picture", ge=1.0, le=4.0,
+        ),
+    ] = 1.0  # fmt: skip
+    enlarge_strength: Annotated[
+        float,
+        about("Change", "How much the second pass may change.", group="second", needs="from_picture", ge=0.02, le=1.0),
+    ] = 0.5
+    enlarge_steps: Annotated[
+        int,
+        about("Second steps", "Steps of the second pass; 0 takes as many as the first.", group="second",
+              needs="from_picture", ge=0, le=1_000),
+    ] = 0  # fmt: skip
+    enlarge_with: Annotated[
+        str,
+        about(
+            "Enlarge with", "What enlarges between the passes: an upscaler, or empty for Lanczos.", group="second",
+            refers="upscale", needs="from_picture", max_length=REFERENCE_LIMIT,
+        ),
+    ] = ""  # fmt: skip
+    # -- how
     guidance_rescale: Annotated[
         float,
-        _about(
+        about(
             "Guidance rescale", "0 to 1: pulls contrast back where strong guidance overdoes it.", group="advanced",
-            ge=0.0, le=1.0,
+            needs="guidance_rescale", ge=0.0, le=1.0,
         ),
     ] = 0.0  # fmt: skip
     scheduler: Annotated[
-        SchedulerName, _about("Scheduler", "How noise is removed; “model” takes the model's own.", group="advanced")
-    ] = "model"
+        SchedulerName,
+        about("Scheduler", "How noise is removed; “model” takes the model's own.", group="advanced",
+              needs="scheduler"),
+    ] = "model"  # fmt: skip
+    sigmas: Annotated[
+        SigmasName,
+        about("Noise levels", "How the steps are spread over the noise; “model” takes the scheduler's own.",
+              group="advanced", needs="scheduler"),
+    ] = "model"  # fmt: skip
+    variation: Annotated[
+        float,
+        about("Variation", "How far to go from the seed's noise to that of the variation seed.", group="advanced",
+              ge=0.0, le=1.0),
+    ] = 0.0  # fmt: skip
+    variation_seed: Annotated[
+        Annotated[int, Meta(ge=0, lt=SEED_LIMIT)] | None,
+        about("Variation seed", "The noise to vary towards; empty picks one.", group="advanced"),
+    ] = None
+    reading: Annotated[
+        Literal["auto", "plain", "a1111", "compel"],
+        about(
+            "Prompt weights",
+            "How weights in the prompt are read; auto reads only what is written as (word:1.2).",
+            group="advanced",
+        ),
+    ] = "auto"
+    clip_skip: Annotated[
+        int,
+        about("Clip skip", "Take the prompt from this layer of the text encoder, counted from its end.",
+              group="advanced", needs="clip_skip", ge=1, le=12),
+    ] = 1  # fmt: skip
+    seamless: Annotated[
+        Literal["off", "both", "x", "y"],
+        about("Seamless", "Edges that fit together, for tiles.", group="advanced", needs="seamless"),
+    ] = "off"
+    at_once: Annotated[
+        int,
+        about(
+            "At once", "Paint this many pictures of a job together: faster on a graphics card, slightly different.",
+            group="advanced", ge=1, le=64,
+        ),
+    ] = 1  # fmt: skip
     made_with: MadeWith | None = None
 
 
 class SpeechRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="speech"):
     """A text read aloud."""
 
-    text: Annotated[str, _about("Text", "What to read aloud.", multiline=True, max_length=SPEECH_LIMIT)]
-    voice: Annotated[str, _about("Voice", "A voice's name, or the path of its file.")] = ""
+    text: Annotated[str, about("Text", "What to read aloud.", multiline=True, max_length=SPEECH_LIMIT)]
+    voice: Annotated[str, about("Voice", "A voice's name, or the path of its file.")] = ""
     speaker: Annotated[
-        int, _about("Speaker", "Which speaker, for voices that hold several.", group="advanced", ge=0, le=100_000)
+        int, about("Speaker", "Which speaker, for voices that hold several.", group="advanced", ge=0, le=100_000)
     ] = 0
-    speed: Annotated[float, _about("Speed", "1 is the voice's own pace; 2 is twice as fast.", ge=0.25, le=4.0)] = 1.0
-    pause: Annotated[float, _about("Pause", "Silence between sentences.", unit="s", ge=0.0, le=10.0)] = 0.2
+    speed: Annotated[float, about("Speed", "1 is the voice's own pace; 2 is twice as fast.", ge=0.25, le=4.0)] = 1.0
+    pause: Annotated[float, about("Pause", "Silence between sentences.", unit="s", ge=0.0, le=10.0)] = 0.2
     noise: Annotated[
         _Spread,
-        _about("Liveliness", "Variation in the sound; 0 is none, empty takes the voice's own.", group="advanced"),
+        about("Liveliness", "Variation in the sound; 0 is none, empty takes the voice's own.", group="advanced"),
     ] = None  # fmt: skip
     rhythm: Annotated[
         _Spread,
-        _about("Rhythm", "Variation in the length of sounds; 0 is even; empty: the voice's own.", group="advanced"),
+        about("Rhythm", "Variation in the length of sounds; 0 is even; empty: the voice's own.", group="advanced"),
     ] = None  # fmt: skip
     seed: Seed = None
+    made_with: MadeWith | None = None
+
+
+_Factor = {"ge": 0.0, "le": 4.0}
+
+
+class EditRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="edit"):
+    """A picture made of another one by simple means: cut, turned, resized, colours changed. In this order."""
+
+    image: Annotated[str, picture("Picture", "What to work on: a work's id or a file.")]
+    crop: Annotated[Margins | None, about("Cut away", "Pixels to cut away on each side.")] = None
+    rotate: Annotated[Literal["0", "90", "180", "270"], about("Turn", "Clockwise.", unit="°")] = "0"
+    straighten: Annotated[
+        float, about("Straighten", "Turn clockwise by a little, and cut the corners away.", unit="°", ge=-45.0, le=45.0)
+    ] = 0.0
+    flip: Annotated[Literal["none", "across", "down"], about("Mirror", "Left for right, or top for bottom.")] = "none"
+    width: Annotated[_Pixels, about("Width", "New width; empty follows the height.", unit="px")] = None
+    height: Annotated[_Pixels, about("Height", "New height; empty follows the width.", unit="px")] = None
+    fit: Annotated[
+        Literal["stretch", "inside", "cover"],
+        about("Fit", "With both given: stretch, fit inside, or cover and cut off what stands out."),
+    ] = "stretch"
+    brightness: Annotated[float, about("Brightness", "1 leaves it.", **_Factor)] = 1.0
+    contrast: Annotated[float, about("Contrast", "1 leaves it.", **_Factor)] = 1.0
+    saturation: Annotated[float, about("Saturation", "1 leaves it, 0 is grey.", **_Factor)] = 1.0
+    gamma: Annotated[float, about("Gamma", "1 leaves it; above brightens the middle.", ge=0.1, le=8.0)] = 1.0
+    warmth: Annotated[float, about("Warmth", "Below 0 bluer, above 0 redder.", ge=-1.0, le=1.0)] = 0.0
+    hue: Annotated[float, about("Hue", "Turn all colours around the wheel.", unit="°", ge=-180.0, le=180.0)] = 0.0
+    sharpen: Annotated[float, about("Sharpen", "Strength of an unsharp mask; 0 is off.", ge=0.0, le=5.0)] = 0.0
+    blur: Annotated[float, about("Blur", "Radius of a soft blur; 0 is off.", unit="px", ge=0.0, le=256.0)] = 0.0
+    title: str = ""  # of the picture it is made of; the studio fills it in
+    made_with: MadeWith | None = None
+
+
+class UpscaleRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="upscale"):
+    """A picture enlarged, by an upscaling network or by Lanczos resampling."""
+
+    image: Annotated[str, picture("Picture", "What to enlarge: a work's id or a file.")]
+    model: Annotated[
+        str,
+        about("Upscaler", "An upscaler's name or path; empty takes Lanczos.", refers="upscale",
+              max_length=REFERENCE_LIMIT),
+    ] = ""  # fmt: skip
+    factor: Annotated[float, about("Factor", "Times the size.", unit="×", ge=1.0, le=16.0)] = 2.0
+    tile: Annotated[
+        int,
+        about("Tile", "Side of the pieces it is done in; 0 decides by the memory.", unit="px", group="advanced", ge=0,
+              le=4096),
+    ] = 0  # fmt: skip
+    title: str = ""  # of the picture it is made of; the studio fills it in
+    made_with: MadeWith | None = None
+
+
+class CutoutRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="cutout"):
+    """A picture with its background made transparent, by a segmentation model."""
+
+    image: Annotated[str, picture("Picture", "What to cut out of: a work's id or a file.")]
+    model: Annotated[
+        str, about("Cut-out model", "A model's name or path.", refers="cutout", max_length=REFERENCE_LIMIT)
+    ] = ""
+    soften: Annotated[float, about("Soften", "Blur of the edge.", unit="px", ge=0.0, le=64.0)] = 0.0
+    shrink: Annotated[int, about("Shrink", "Move the edge inwards; below 0 outwards.", unit="px", ge=-64, le=64)] = 0
+    title: str = ""  # of the picture it is made of; the studio fills it in
     made_with: MadeWith | None = None
 
 
@@ -240,112 +467,34 @@ class ExportRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", 
     work: str
     to: str
     quality: Annotated[
-        int, _about("Quality", "For JPEG, WebP, OGG and MP3; higher is better and larger.", ge=1, le=100)
+        int, about("Quality", "For JPEG, WebP, AVIF, OGG and MP3; higher is better and larger.", ge=1, le=100)
     ] = 90
-    overwrite: Annotated[bool, _about("Overwrite", "Replace the file if it is there already.")] = False
+    metadata: Annotated[
+        bool, about("With recipe", "Write into the file how it was made, so that it can be made again.")
+    ] = True
+    overwrite: Annotated[bool, about("Overwrite", "Replace the file if it is there already.")] = False
     made_with: MadeWith | None = None
 
 
-Recipe = TextRecipe | ImageRecipe | SpeechRecipe | ExportRecipe
+Recipe = TextRecipe | ImageRecipe | SpeechRecipe | EditRecipe | UpscaleRecipe | CutoutRecipe | ExportRecipe
 
-RECIPES: dict[str, type[TextRecipe] | type[ImageRecipe] | type[SpeechRecipe] | type[ExportRecipe]] = {
+RECIPES: dict[str, type[Recipe]] = {
     "text": TextRecipe,
     "image": ImageRecipe,
     "speech": SpeechRecipe,
+    "edit": EditRecipe,
+    "upscale": UpscaleRecipe,
+    "cutout": CutoutRecipe,
     "export": ExportRecipe,
 }
 
+# What a recipe of another kind's name makes: all of these are pictures.
+WORK_KIND = {"edit": "image", "upscale": "image", "cutout": "image"}
+
 # The field that holds the words, and the one that names the model.
 WORDS = {"text": "prompt", "image": "prompt", "speech": "text"}
-MODEL_FIELD = {"text": "model", "image": "model", "speech": "voice"}
+MODEL_FIELD = {"text": "model", "image": "model", "speech": "voice", "upscale": "model", "cutout": "model"}
 COUNT_FIELD = {"text": "n", "image": "count"}
-
-
-class Field(msgspec.Struct, frozen=True):
-    """One declared parameter, as forms, flags and documents read it.
-
-    Attributes:
-        type: "str", "int", "float", "bool", "choice", "strings" or "other".
-        optional: None is allowed and means "the model's own" or "pick one".
-        low, high: inclusive limits, or None. For "str" the limits of its length.
-    """
-
-    name: str
-    type: str
-    default: Any
-    title: str
-    help: str
-    unit: str = ""
-    group: str = "main"
-    multiline: bool = False
-    optional: bool = False
-    required: bool = False
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] = ()
-
-
-@functools.cache
-def fields(recipe: type[msgspec.Struct]) -> tuple[Field, ...]:
-    """The declared parameters of a recipe (or of the settings), in order of declaration."""
-    info = msgspec.inspect.type_info(recipe)
-    assert isinstance(info, msgspec.inspect.StructType)
-    hints = get_type_hints(recipe, include_extras=True)
-    found = []
-    for field in info.fields:
-        kind = field.type
-        if not isinstance(kind, msgspec.inspect.Metadata):
-            continue  # not declared with _about: not for people
-        schema, extra, kind = kind.extra_json_schema or {}, kind.extra or {}, kind.type
-        options = kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
-        optional = any(isinstance(o, msgspec.inspect.NoneType) for o in options)
-        inner = next(o for o in options if not isinstance(o, msgspec.inspect.NoneType))
-        inner = inner.type if isinstance(inner, msgspec.inspect.Metadata) else inner
-        found.append(
-            Field(
-                name=field.name,
-                type=_plain_type(inner),
-                default=None if field.required else _default(field),
-                title=schema.get("title", field.name),
-                help=schema.get("description", ""),
-                unit=extra.get("unit", ""),
-                group=extra.get("group", "main"),
-                multiline=extra.get("multiline", False),
-                optional=optional,
-                required=field.required,
-                low=_first(inner, "ge", "gt", "min_length"),
-                high=_high(inner),
-                # from the annotation: msgspec sorts the values, people want them as declared
-                choices=get_args(get_args(hints[field.name])[0]) if _plain_type(inner) == "choice" else (),
-            )
-        )
-    return tuple(found)
-
-
-def _default(field: msgspec.inspect.Field) -> Any:
-    return field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
-
-
-def _plain_type(kind: msgspec.inspect.Type) -> str:
-    names = {
-        msgspec.inspect.StrType: "str",
-        msgspec.inspect.IntType: "int",
-        msgspec.inspect.FloatType: "float",
-        msgspec.inspect.BoolType: "bool",
-        msgspec.inspect.LiteralType: "choice",
-    }
-    if isinstance(kind, msgspec.inspect.VarTupleType) and isinstance(kind.item_type, msgspec.inspect.StrType):
-        return "strings"
-    return names.get(type(kind), "other")
-
-
-def _first(kind: Any, *names: str) -> float | None:
-    return next((v for n in names if (v := getattr(kind, n, None)) is not None), None)
-
-
-def _high(kind: Any) -> float | None:
-    below = getattr(kind, "lt", None)
-    return below - 1 if below is not None else _first(kind, "le", "max_length")
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -401,9 +550,14 @@ def kind_of(recipe: Recipe) -> str:
     return str(recipe.__struct_config__.tag)
 
 
+def work_kind(kind: str) -> str:
+    """The kind of work that a recipe of this kind makes: "text", "image", "speech"; or "export"."""
+    return WORK_KIND.get(kind, kind)
+
+
 def words_of(recipe: Recipe) -> str:
     """The words a work is made from, or an empty string."""
-    return str(getattr(recipe, WORDS.get(kind_of(recipe), ""), ""))
+    return str(getattr(recipe, WORDS.get(kind_of(recipe), "title"), ""))
 
 
 def model_of(recipe: Recipe) -> str:
@@ -424,24 +578,6 @@ def _cleaned(name: str, value: Any, notes: list[str]) -> Any:
     if isinstance(value, dict):
         return {k: _cleaned(name, v, notes) for k, v in value.items()}
     return value
-
-
-def explain(field: Field, value: Any) -> str:
-    """One sentence that says what a field takes and what was given."""
-    unit = f" {field.unit}" if field.unit else ""
-    got = f"{len(value):,} characters" if field.type == "str" and isinstance(value, str) else repr(value)[:60]
-    if field.type == "choice":
-        return f"{field.title} must be one of {', '.join(field.choices)}; got {got}."
-    if field.type == "str" and isinstance(value, str) and field.high is not None:
-        return f"{field.title} may have at most {int(field.high):,} characters; got {got}."
-    if field.type == "str":
-        return f"{field.title} must be text; got {got}."
-    if field.type == "strings" and field.high is not None:
-        return f"{field.title} must be a list of at most {int(field.high)} short texts, none of them empty."
-    if field.type in ("int", "float") and field.low is not None and field.high is not None:
-        kind = "a whole number" if field.type == "int" else "a number"
-        return f"{field.title} must be {kind} from {field.low:,g} to {field.high:,.10g}{unit}; got {got}."
-    return f"{field.title} cannot be {got}."
 
 
 def _explained(recipe: type[msgspec.Struct], values: dict[str, Any], error: msgspec.ValidationError) -> BadRecipe:

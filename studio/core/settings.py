@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from studio.core.declare import Field, about, explain, fields
 from studio.core.problems import BadSetting
-from studio.core.recipes import Field, _about, explain, fields
 from studio.core.text import clean, shown
 
 
@@ -16,31 +16,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"],
-        _about("Device", "Where pictures are computed; auto takes the fastest that is there."),
+        about("Device", "Where pictures are computed; auto takes the fastest that is there."),
     ] = "auto"
     threads: Annotated[
-        int, _about("Threads", "Processor threads of all lanes together; 0 takes one per physical core.", ge=0, le=512)
+        int, about("Threads", "Processor threads of all lanes together; 0 takes one per physical core.", ge=0, le=512)
     ] = 0
     context: Annotated[
         int,
-        _about(
+        about(
             "Longest context", "The longest context window opened unless a recipe asks for more.", unit="tokens",
             ge=256, le=1_048_576,
         ),
     ] = 4096  # fmt: skip
     preview_every: Annotated[
-        int, _about("Preview every", "Show the picture every so many steps; 0 shows none.", unit="steps", ge=0, le=1000)
+        int, about("Preview every", "Show the picture every so many steps; 0 shows none.", unit="steps", ge=0, le=1000)
     ] = 1
     grace_seconds: Annotated[
         float,
-        _about(
+        about(
             "Patience", "How long a cancelled job may take to stop by itself before its worker is ended.", unit="s",
             ge=0.1, le=60.0,
         ),
     ] = 3.0  # fmt: skip
     memory: Annotated[
         Literal["auto", "full", "sliced", "tiled", "offload", "sequential"],
-        _about(
+        about(
             "Memory",
             "How pictures save memory; auto begins with what fits. A thriftier way is slower, and is taken by itself "
             "when memory runs out.",
@@ -48,30 +48,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ] = "auto"  # fmt: skip
     memory_limit: Annotated[
         float,
-        _about(
+        about(
             "Memory for models", "How much all loaded models may hold together; 0 takes what the computer has.",
             unit="GB", ge=0.0, le=4096.0,
         ),
     ] = 0.0  # fmt: skip
     idle_minutes: Annotated[
         float,
-        _about(
+        about(
             "Unload after", "A model that nobody has used for so long gives its memory back; 0 keeps it.", unit="min",
             ge=0.0, le=1440.0,
         ),
     ] = 15.0  # fmt: skip
-    text_model: Annotated[str, _about("Text model", "Used when a recipe names none; empty takes the first.")] = ""
-    image_model: Annotated[str, _about("Picture model", "Used when a recipe names none; empty takes the first.")] = ""
-    voice: Annotated[str, _about("Voice", "Used when a recipe names none; empty takes the first.")] = ""
+    text_model: Annotated[str, about("Text model", "Used when a recipe names none; empty takes the first.")] = ""
+    image_model: Annotated[str, about("Picture model", "Used when a recipe names none; empty takes the first.")] = ""
+    voice: Annotated[str, about("Voice", "Used when a recipe names none; empty takes the first.")] = ""
     theme: Annotated[
-        Literal["system", "light", "dark"], _about("Theme", "Colours of the window; system follows your desktop.")
+        Literal["system", "light", "dark"], about("Theme", "Colours of the window; system follows your desktop.")
     ] = "system"
     warm: Annotated[
-        bool, _about("Load models early", "Load a tab's model in the background, so that the first work starts sooner.")
+        bool, about("Load models early", "Load a tab's model in the background, so that the first work starts sooner.")
     ] = True
-    play: Annotated[
-        bool, _about("Play at once", "Start to play a reading when its first sentence has been spoken.")
-    ] = True
+    play: Annotated[bool, about("Play at once", "Start to play a reading when its first sentence has been spoken.")] = (
+        True
+    )
 
 
 def declared() -> tuple[Field, ...]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from studio.core.cards import ModelCard
 from studio.core.events import Event, Held, Loading, Log, Piece, Preview, Progress, Token
 from studio.core.files import durable, sha256_of
-from studio.core.problems import Problem
+from studio.core.problems import ModelMissing, NotFound, Problem
 from studio.core.recipes import SEED_LIMIT
+from studio.core.text import shown
 from studio.core.trail import Trail
 from studio.core.works import Artifact
 
@@ -36,6 +38,8 @@ class RunContext:
         cache_dir: where what is dear to compute may be kept between runs; may be emptied at any time.
         emit: takes each event; must not block for long.
         cancelled: set from another thread when the job is to stop.
+        inputs: the folder of kept input pictures.
+        cards: the additions that the recipe names, by id.
     """
 
     def __init__(
@@ -45,6 +49,9 @@ class RunContext:
         cache_dir: Path,
         emit: Callable[[Event], None],
         cancelled: threading.Event | None = None,
+        *,
+        inputs: Path | None = None,
+        cards: Mapping[str, ModelCard] | None = None,
     ) -> None:
         self.job = job
         self.out_dir = out_dir
@@ -55,6 +62,22 @@ class RunContext:
         self._emit = emit
         self._cancelled = cancelled or threading.Event()
         self._done = 0.0
+        self._inputs = inputs
+        self._cards = dict(cards or {})
+
+    def input(self, name: str) -> Path:
+        """The file of a kept input picture. Raises NotFound."""
+        path = self._inputs / name if self._inputs is not None else None
+        if path is None or not path.is_file():
+            raise NotFound("A picture that this work is made from is gone.", detail=name)
+        return path
+
+    def card(self, name: str) -> ModelCard:
+        """The card of an addition that the recipe names. Raises ModelMissing."""
+        card = self._cards.get(name)
+        if card is None:
+            raise ModelMissing(f"There is no “{shown(name)}”.", "Was it moved or deleted?")
+        return card
 
     @property
     def cancelled(self) -> bool:

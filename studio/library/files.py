@@ -26,7 +26,7 @@ from studio.core.files import durable, sync_folder, write_durably
 from studio.core.jobs import Job, JobState
 from studio.core.paths import Paths
 from studio.core.problems import Problem
-from studio.core.recipes import COUNT_FIELD, Recipe, words_of
+from studio.core.recipes import COUNT_FIELD, Recipe, words_of, work_kind
 from studio.core.text import file_stem, shown
 from studio.core.trail import left_behind
 from studio.core.works import Artifact, Asset, Result, Work
@@ -127,7 +127,7 @@ class Files:
                     seq=job.seq * WORKS_PER_JOB + master.index,
                     job=job.id,
                     index=master.index,
-                    kind=job.kind,
+                    kind=work_kind(job.kind),
                     title=title,
                     created=created,
                     recipe=_recipe_of_one(job.recipe, master, result),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from studio.core.cards import Broken, Looked, ModelCard
+from studio.core.cards import ADDITIONS, Broken, Looked, ModelCard
 from studio.core.paths import Paths, assets_folder
 from studio.core.problems import ModelBroken, ModelMissing, ModelRefused, ModelUnfit, StudioError
 from studio.core.text import shown
@@ -34,7 +34,7 @@ CACHE_LIMIT = 2_000  # remembered answers
 UNREAD_SECONDS = 3600  # a look that did not end is not tried again so soon: it may take ten seconds, every time
 DEPTH = 2  # folders below the models folder that are entered
 
-_KINDS = {"text": "a text model", "image": "a picture model", "speech": "a voice"}
+_KINDS = {"text": "a text model", "image": "a picture model", "speech": "a voice", **ADDITIONS}
 _ERRORS: dict[str, type[StudioError]] = {
     "model_missing": ModelMissing,
     "model_broken": ModelBroken,

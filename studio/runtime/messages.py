@@ -27,7 +27,10 @@ class _Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="do"):
 
 
 class Run(_Command, frozen=True, kw_only=True, tag="run"):
-    """Do a job. Answered by exactly one of Done, Gone, Stopped."""
+    """Do a job. Answered by exactly one of Done, Gone, Stopped.
+
+    `cards`: the additions that the recipe names, by id. `inputs_dir`: where the pictures lie that it names.
+    """
 
     job: str
     engine: str
@@ -36,6 +39,8 @@ class Run(_Command, frozen=True, kw_only=True, tag="run"):
     plan: Plan
     out_dir: str
     cache_dir: str
+    inputs_dir: str = ""
+    cards: dict[str, ModelCard] = {}
 
 
 class Cancel(_Command, frozen=True, kw_only=True, tag="cancel"):

@@ -228,13 +228,18 @@ class Worker:
             Path(command.cache_dir),
             lambda event: self._send(m.Happened(event=event)),
             cancelled,
+            inputs=Path(command.inputs_dir) if command.inputs_dir else None,
+            cards=command.cards,
         )
 
         def work() -> Any:
             ctx.check()
             engine = self._load(command.engine, command.card, command.plan, ctx)
             ctx.trail.made_with(engine.made_with())  # what is left of it, should this process be killed, was made so
-            mark = self._fingerprint(command.card, Path(command.cache_dir))
+            cache = Path(command.cache_dir)
+            mark = self._fingerprint(command.card, cache)
+            for card in command.cards.values():
+                self._fingerprint(card, cache)
             ctx.check()
             return self._finished(engine.run(command.recipe, ctx), mark, command, ctx)
 
@@ -269,7 +274,8 @@ class Worker:
         """Complete what the engine reports with what every engine's report needs."""
         import msgspec
 
-        made_with = msgspec.structs.replace(result.made_with, model_sha256=mark.wait())
+        parts = {card.id: self._fingerprint(card, Path(command.cache_dir)).wait() for card in command.cards.values()}
+        made_with = msgspec.structs.replace(result.made_with, model_sha256=mark.wait(), parts=parts)
         notes = [*ctx.notes, *result.notes]
         if command.recipe.made_with is not None:
             notes += differences(command.recipe.made_with, made_with)

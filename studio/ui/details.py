@@ -8,7 +8,7 @@ import msgspec
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QGridLayout, QScrollArea, QVBoxLayout, QWidget
 
-from studio.core.recipes import MODEL_FIELD, RECIPES, WORDS, fields
+from studio.core.recipes import MODEL_FIELD, RECIPES, WORDS, fields, kind_of, model_of, words_of
 from studio.core.text import shown
 from studio.core.works import Work
 from studio.ui.actions import keys_of
@@ -20,36 +20,56 @@ from studio.ui.widgets import Button, Label, ToolButton, copy_text, row
 
 def lines(work: Work, desk: Desk) -> list[tuple[str, str]]:
     """Title and value of everything worth reading, the important first."""
-    recipe = work.recipe
-    model = str(getattr(recipe, MODEL_FIELD[work.kind]))
-    card = next((c for c in desk.models if c.id == model), None)
-    found = [(tr("Model") if work.kind != "speech" else tr("Voice"), shown(card.name if card else model))]
-    words = WORDS[work.kind]
-    found.insert(0, (tr("Text") if work.kind == "speech" else tr("Prompt"), shown(str(getattr(recipe, words)), 100)))
-    for field in fields(RECIPES[work.kind]):
+    recipe, kind = work.recipe, kind_of(work.recipe)
+    names = {card.id: card.name for card in desk.models}
+    words, model_field = WORDS.get(kind, "title"), MODEL_FIELD.get(kind, "")
+    made_from = {"speech": tr("Text"), "image": tr("Prompt"), "text": tr("Prompt")}.get(kind, tr("Made of"))
+    found = [(made_from, shown(words_of(recipe), 100))]
+    if model := model_of(recipe):
+        found.append((tr("Voice") if kind == "speech" else tr("Model"), shown(names.get(model, model))))
+    for field in fields(RECIPES[kind]):
         value = getattr(recipe, field.name)
-        if field.name in (words, MODEL_FIELD[work.kind], "n", "count", "width", "height") or field.type == "other":
+        if field.name in (words, model_field, "n", "count", "width", "height") or field.type == "other":
             continue
-        if value is None or (value == field.default and field.group == "advanced") or value in ("", ()):
+        if value is None or value in ("", ()) or (value == field.default and field.group != "main"):
             continue
-        text = tr(value.replace("_", " ")) if field.type == "choice" else said(value, tr(field.unit))
+        if field.refers == "picture":
+            text = tr("kept")
+        elif field.item is not None:
+            text = _listed(value, names)
+        elif field.refers:
+            text = shown(names.get(value, str(value)))
+        else:
+            text = tr(value.replace("_", " ")) if field.type == "choice" else said(value, tr(field.unit))
         found.append((tr(field.title), text))
     if "width" in work.meta:
         found.append((tr("Size"), f"{work.meta['width']} × {work.meta['height']} px".replace(" ", "\u00a0")))
-    if work.kind == "speech":
+    if kind == "speech":
         found.append((tr("Length"), duration(float(work.meta.get("seconds", 0.0)))))
     if "tokens" in work.meta:
         found.append((tr("Written"), tr("{n} tokens", n=f"{work.meta['tokens']:,}")))
     made_with = recipe.made_with
     where = tr(" on {device}", device=made_with.device.upper()) if made_with else ""
     found.append((tr("Time"), f"{duration(work.seconds)}{where}"))
-    kind = work.master.path.rsplit(".", 1)[-1].upper()
-    found.append((tr("File"), f"{kind}, {size_of(work.master.bytes)}"))
+    ending = work.master.path.rsplit(".", 1)[-1].upper()
+    found.append((tr("File"), f"{ending}, {size_of(work.master.bytes)}"))
     found.append((tr("Made"), when(work)))
     if not work.complete:
         found.append((tr("State"), tr("the part that was there when it was cancelled")))
     found += [(tr("Note"), note) for note in work.notes]
     return found
+
+
+def _listed(value: Any, names: dict[str, str]) -> str:
+    """LoRAs with their weights, margins with their sides, and the like, in a line."""
+    if not isinstance(value, tuple):
+        sides = {tr(f.title).lower(): getattr(value, f.name) for f in fields(type(value))}
+        return ", ".join(f"{side} {said(number, '')}" for side, number in sides.items() if number)
+    told = []
+    for each in value:
+        model, weight = getattr(each, "model", ""), getattr(each, "weight", None)
+        told.append(shown(names.get(model, model), 40) + ("" if weight is None else f" {said(weight, '')}"))
+    return ", ".join(told)
 
 
 def said(value: Any, unit: str) -> str:

@@ -22,11 +22,6 @@ COUNT_AFTER = 250  # ms after the last key
 SECONDS_PER_CHARACTER = 0.065  # of read text at speed 1, about
 ADD_FILE, ADD_FOLDER = "\0file", "\0folder"
 
-# What a model must be able to do for a field to matter: field -> capability
-NEEDS = {
-    "negative": "negative", "guidance": "guidance", "guidance_rescale": "guidance_rescale", "scheduler": "scheduler",
-}  # fmt: skip
-
 FILTERS = {
     "text": "Text models (*.gguf)",
     "image": "Picture models (*.safetensors model_index.json)",
@@ -436,8 +431,7 @@ class Form(QWidget):
             elif name == "max_tokens":
                 made.editor.set_high(card.limits.context)
             made.set_default(default)
-            need = NEEDS.get(name)
-            able = need is None or not card.can or need in card.can
+            able = not made.field.needs or not card.can or made.field.needs in card.can
             if name == "speaker":
                 able = (card.limits.speakers or 1) > 1
             reason = tr("“{name}” has one speaker.", name=shown(card.name)) if name == "speaker" else ""

@@ -1,0 +1,101 @@
+"""What a recipe names, resolved before its job is queued: pictures are kept, additions become ids of their cards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from studio.app.models import Models
+from studio.core.cards import ADDITIONS, ModelCard
+from studio.core.named import Named, renamed
+from studio.core.problems import BadRecipe, ModelUnfit, NotFound, StudioError
+from studio.core.recipes import Recipe
+from studio.core.text import shown
+from studio.core.works import Work
+from studio.library.inputs import Inputs, is_name
+
+R = TypeVar("R", bound=Recipe)
+
+# What people call the families that additions are made for; others are named as they are.
+BASES = {
+    "sd1": "Stable Diffusion 1.5", "sd2": "Stable Diffusion 2", "sdxl": "SDXL", "sd3": "Stable Diffusion 3",
+    "flux": "Flux", "flux2": "Flux 2", "qwen": "Qwen-Image", "zimage": "Z-Image",
+}  # fmt: skip
+
+
+class Names:
+    """Finds what recipes name. `work` finds a work by its id and raises NotFound; `path` tells where its file lies."""
+
+    def __init__(
+        self, inputs: Inputs, models: Models, work: Callable[[str], Work], path: Callable[[Work], Path]
+    ) -> None:  # fmt: skip
+        self._inputs, self._models, self._work, self._path = inputs, models, work, path
+
+    def resolved(self, recipe: R, card: ModelCard) -> tuple[R, dict[str, ModelCard]]:
+        """The recipe with every name made durable, and the cards of the additions it names, by id.
+
+        Raises:
+            BadRecipe: no such picture. NotRead, NotSaved: it cannot be kept.
+            ModelMissing, ModelBroken, ModelRefused: no such addition. ModelUnfit: it is made for another base.
+            The problem names the field.
+        """
+        cards: dict[str, ModelCard] = {}
+
+        def name(named: Named) -> str:
+            try:
+                if named.refers == "picture":
+                    return self.kept(named.value)
+                addition = self._models.choose(named.refers, named.value)
+                _check_base(addition, card)
+            except StudioError as error:
+                if not error.problem.field:
+                    raise type(error)(
+                        error.problem.sentence, error.problem.hint, detail=error.problem.detail, field=named.field
+                    ) from None
+                raise
+            cards[addition.id] = addition
+            return addition.id
+
+        return renamed(recipe, name), cards
+
+    def kept(self, value: str) -> str:
+        """The name under which a picture is kept: given by that name, by a work's id, or by a path.
+
+        Raises:
+            BadRecipe, NotFound, NotRead, NotSaved.
+        """
+        if is_name(value):
+            return self._inputs.path(value).name
+        work = self._of_work(value)
+        if work is not None:
+            return self._inputs.add(self._path(work))
+        path = Path(value).expanduser()
+        try:
+            there = path.is_file()
+        except (OSError, ValueError):
+            there = False
+        if not there:
+            raise BadRecipe(f"There is no picture “{shown(value, 200)}”.", "Give a work's id or the path of a file.")
+        return self._inputs.add(path.absolute())
+
+    def _of_work(self, value: str) -> Work | None:
+        if not value.startswith("w"):
+            return None
+        try:
+            work = self._work(value)
+        except NotFound:
+            return None
+        if work.kind != "image":
+            raise BadRecipe(f"“{shown(work.title)}” is not a picture.")
+        return work
+
+
+def _check_base(addition: ModelCard, card: ModelCard) -> None:
+    if addition.base and card.base and addition.base != card.base:
+        what = ADDITIONS.get(addition.kind, addition.kind)
+        made_for, has = (BASES.get(base, base) for base in (addition.base, card.base))
+        raise ModelUnfit(
+            f"“{shown(addition.name)}” is {what} for {made_for}; it does not fit “{shown(card.name)}”, which is {has}.",
+            "Choose one that was made for this kind of model.",
+        )

@@ -1,0 +1,106 @@
+"""What picture recipes are made of: schedulers, and the pictures and additions that steer a model. Plain data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import Meta
+
+from studio.core.declare import about
+
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    # our name -> (diffusers class, arguments laid over the model's own scheduler settings)
+    "ddim": ("DDIMScheduler", {}),
+    "ddpm": ("DDPMScheduler", {}),
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),  # with them it fails below four steps
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "edm_euler": ("EDMEulerScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "lms": ("LMSDiscreteScheduler", {}),
+    "ipndm": ("IPNDMScheduler", {}),
+    "dpm2": ("KDPM2DiscreteScheduler", {}),
+    "dpm2_a": ("KDPM2AncestralDiscreteScheduler", {}),
+    "dpmpp_2m": ("DPMSolverMultistepScheduler", {}),
+    "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+    "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    "dpmpp_3m": ("DPMSolverMultistepScheduler", {"solver_order": 3}),
+    "dpmpp_2s": ("DPMSolverSinglestepScheduler", {}),
+    "dpmpp_sde": ("DPMSolverSDEScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "deis": ("DEISMultistepScheduler", {}),
+    "sa_solver": ("SASolverScheduler", {}),
+    "lcm": ("LCMScheduler", {}),
+    "tcd": ("TCDScheduler", {}),
+}
+SchedulerName = Literal[
+    "model", "ddim", "ddpm", "pndm", "euler", "euler_a", "edm_euler", "heun", "lms", "ipndm", "dpm2", "dpm2_a",
+    "dpmpp_2m", "dpmpp_2m_karras", "dpmpp_2m_sde", "dpmpp_3m", "dpmpp_2s", "dpmpp_sde", "unipc", "deis", "sa_solver",
+    "lcm", "tcd",
+]  # fmt: skip
+assert set(get_args(SchedulerName)) == {"model", *SCHEDULERS}
+
+SIGMAS: dict[str, dict[str, Any]] = {
+    # spacing of the noise levels -> arguments laid over a scheduler's settings
+    "karras": {"use_karras_sigmas": True},
+    "exponential": {"use_exponential_sigmas": True},
+    "beta": {"use_beta_sigmas": True},
+    "sgm_uniform": {"timestep_spacing": "trailing"},
+}
+SigmasName = Literal["model", "karras", "exponential", "beta", "sgm_uniform"]
+assert set(get_args(SigmasName)) == {"model", *SIGMAS}
+
+# Ways to make a control picture of any picture, without further weights.
+FILTERS = ("none", "canny", "lineart", "scribble", "tile", "blur", "gray", "invert")
+FilterName = Literal["none", "canny", "lineart", "scribble", "tile", "blur", "gray", "invert"]
+assert set(get_args(FilterName)) == set(FILTERS)
+
+REFERENCE_LIMIT = 4096  # characters of a path or name
+
+_Weight = Annotated[float, about("Weight", "How strongly it acts; 0 is not at all.", ge=-4.0, le=4.0)]
+_Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+
+
+def _model(kind: str, title: str, help: str) -> Meta:
+    return about(title, help, refers=kind, max_length=REFERENCE_LIMIT)
+
+
+def picture(title: str, help: str, **more: Any) -> Meta:
+    """Declares a text that names a picture: a kept one, or (before a job is queued) a work's id or a path."""
+    return about(title, help, refers="picture", max_length=REFERENCE_LIMIT, **more)
+
+
+class Lora(msgspec.Struct, frozen=True):
+    """A LoRA laid over the model."""
+
+    model: Annotated[str, _model("lora", "LoRA", "A LoRA's name, or the path of its file.")]
+    weight: _Weight = 1.0
+
+
+class Control(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A picture that the result has to follow, through a ControlNet or a T2I adapter."""
+
+    model: Annotated[str, _model("control", "Control model", "A ControlNet's or T2I adapter's name or path.")]
+    image: Annotated[str, picture("Picture", "What to follow.")]
+    filter: Annotated[FilterName, about("Filter", "How the picture is prepared; none takes it as it is.")] = "none"
+    weight: _Weight = 1.0
+    start: Annotated[float, about("From", "From which part of the steps on it acts.", ge=0.0, le=1.0)] = 0.0
+    end: Annotated[float, about("Until", "Up to which part of the steps it acts.", ge=0.0, le=1.0)] = 1.0
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """A picture whose content and style the result takes up, through an IP-Adapter."""
+
+    model: Annotated[str, _model("reference", "Reference model", "An IP-Adapter's name or path.")]
+    image: Annotated[str, picture("Picture", "What to take up.")]
+    weight: _Weight = 0.6
+
+
+class Margins(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Pixels on each side of a picture."""
+
+    left: Annotated[int, about("Left", "Pixels on the left.", unit="px", ge=0, le=4096)] = 0
+    top: Annotated[int, about("Top", "Pixels at the top.", unit="px", ge=0, le=4096)] = 0
+    right: Annotated[int, about("Right", "Pixels on the right.", unit="px", ge=0, le=4096)] = 0
+    bottom: Annotated[int, about("Bottom", "Pixels at the bottom.", unit="px", ge=0, le=4096)] = 0

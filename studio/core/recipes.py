@@ -406,7 +406,7 @@ class EditRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
 
     image: Annotated[str, picture("Picture", "What to work on: a work's id or a file.")]
     crop: Annotated[Margins | None, about("Cut away", "Pixels to cut away on each side.")] = None
-    rotate: Annotated[Literal["0", "90", "180", "270"], about("Turn", "Clockwise.", unit="°")] = "0"
+    rotate: Annotated[Literal["0", "90", "180", "270"], about("Turn", "Turn clockwise.", unit="°")] = "0"
     straighten: Annotated[
         float, about("Straighten", "Turn clockwise by a little, and cut the corners away.", unit="°", ge=-45.0, le=45.0)
     ] = 0.0
@@ -528,6 +528,8 @@ def check(kind: str, given: dict[str, Any]) -> Checked:
             values[name] = _cleaned(name, value, notes)
         except RecursionError:
             raise BadRecipe(f"{name} is nested too deeply.", field=name) from None
+    for field in fields(recipe_type):
+        _refuse_unknown(field, values.get(field.name))
     words = WORDS.get(kind)
     if words is not None and not str(values.get(words) or "").strip():
         raise BadRecipe(f"The {words} is empty.", "Write what you would like to have made.", field=words)
@@ -563,6 +565,17 @@ def words_of(recipe: Recipe) -> str:
 def model_of(recipe: Recipe) -> str:
     """The model or voice the recipe names, or an empty string."""
     return str(getattr(recipe, MODEL_FIELD.get(kind_of(recipe), ""), ""))
+
+
+def _refuse_unknown(field: Field, value: Any) -> None:
+    """msgspec passes over what a struct does not have; a mistyped side of a margin would be lost in silence."""
+    if field.item is None:
+        return
+    known = {f.name for f in msgspec.structs.fields(field.item)}
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, dict) and (strange := next((k for k in each if k not in known), None)) is not None:
+            has = f"It has {', '.join(sorted(known))}."
+            raise BadRecipe(f"{field.title} has no “{shown(str(strange))}”.", has, field=field.name)
 
 
 def _cleaned(name: str, value: Any, notes: list[str]) -> Any:

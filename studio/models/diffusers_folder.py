@@ -16,7 +16,8 @@ import msgspec
 from studio.core.cards import Broken, Capability, Limits, ModelCard, Needs, NotThisKind
 from studio.core.text import shown
 from studio.models.about import card_id, safe_name
-from studio.models.pipelines import PIPELINES, Pipeline
+from studio.models.bases import base_of
+from studio.models.pipelines import INPAINTING, PIPELINES, SAVED_AS, Pipeline
 from studio.models.reading import (
     CONVERT,
     COPY_AGAIN,
@@ -74,11 +75,16 @@ def look_diffusers(path: Path) -> ModelCard | NotThisKind | Broken:
             raise _Found("it brings a pipeline of its own as a program", _REFUSED_HINT, "model_refused")
         if not isinstance(made_by, str) or not _CLASS.match(made_by):
             raise _Found("its model_index.json names no pipeline")
-        pipeline = PIPELINES.get(made_by)
-        if pipeline is None:
-            return NotThisKind(f"it is a {shown(made_by)}, which is not one of the supported text-to-picture pipelines")
+        family = SAVED_AS.get(made_by, made_by)
+        if family not in PIPELINES:
+            return NotThisKind(f"it is a {shown(made_by)}, which is not one of the supported picture pipelines")
         parts = {part.name: part for part in _components(folder, index)}
-        return _carded(folder, made_by, pipeline, parts, index)
+        if made_by.startswith("StableDiffusionXL") and "text_encoder_2" in parts and "text_encoder" not in parts:
+            return NotThisKind("it is the refiner of SDXL, which only finishes another model's pictures")
+        found = _by_inputs(family, parts)
+        if isinstance(found, NotThisKind):
+            return found
+        return _carded(folder, found, PIPELINES[found], parts, index)
     except _Found as found:
         return found.broken
 
@@ -194,6 +200,28 @@ def _checked(files: list[Path], name: str) -> tuple[Path, ...]:
     return tuple(files)
 
 
+def _by_inputs(family: str, parts: dict[str, _Part]) -> str | NotThisKind:
+    """The family that the core's input channels tell: models that repaint a part also read a mask and a picture."""
+    core, vae = parts.get(PIPELINES[family].core), parts.get("vae")
+    channels = _whole(core.config.get("in_channels"), 1, 65_536) if core else None
+    if channels is None:
+        return family
+    if PIPELINES[family].core == "unet":
+        latents = _whole(vae.config.get("latent_channels"), 1, 4096) if vae else None
+        ordinary = latents or 4
+        repaints = 2 * ordinary + 1
+    elif family in ("FluxPipeline", "FluxFillPipeline"):
+        ordinary, repaints = 64, 384  # four latents of 16 channels; and as many of the picture, and 256 of the mask
+    else:
+        return family
+    for one, other in INPAINTING.items():
+        if family in (one, other) and channels in (ordinary, repaints):
+            return one if channels == ordinary else other
+    if channels == ordinary:
+        return family
+    return NotThisKind(f"its network takes {channels} channels, so it is made for another task than text to picture")
+
+
 def _carded(
     folder: Path, made_by: str, pipeline: Pipeline, parts: dict[str, _Part], index: dict[str, Any]
 ) -> ModelCard:
@@ -219,6 +247,7 @@ def _carded(
         path=str(folder.absolute()),
         format="diffusers",
         family=made_by,
+        base=base_of(made_by, core.config),
         bytes=needs.weights,
         can=_can(pipeline, core.config, index),
         limits=Limits(

@@ -9,6 +9,8 @@ from msgspec import Meta
 
 from studio.core.declare import about
 
+# Left out although diffusers has them: those that do not lead a Stable Diffusion's noise back to its picture, because
+# they are made for another way of counting noise (EDM…, IPNDM, consistency models, video).
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     # our name -> (diffusers class, arguments laid over the model's own scheduler settings)
     "ddim": ("DDIMScheduler", {}),
@@ -16,10 +18,8 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),  # with them it fails below four steps
     "euler": ("EulerDiscreteScheduler", {}),
     "euler_a": ("EulerAncestralDiscreteScheduler", {}),
-    "edm_euler": ("EDMEulerScheduler", {}),
     "heun": ("HeunDiscreteScheduler", {}),
     "lms": ("LMSDiscreteScheduler", {}),
-    "ipndm": ("IPNDMScheduler", {}),
     "dpm2": ("KDPM2DiscreteScheduler", {}),
     "dpm2_a": ("KDPM2AncestralDiscreteScheduler", {}),
     "dpmpp_2m": ("DPMSolverMultistepScheduler", {}),
@@ -35,7 +35,7 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "tcd": ("TCDScheduler", {}),
 }
 SchedulerName = Literal[
-    "model", "ddim", "ddpm", "pndm", "euler", "euler_a", "edm_euler", "heun", "lms", "ipndm", "dpm2", "dpm2_a",
+    "model", "ddim", "ddpm", "pndm", "euler", "euler_a", "heun", "lms", "dpm2", "dpm2_a",
     "dpmpp_2m", "dpmpp_2m_karras", "dpmpp_2m_sde", "dpmpp_3m", "dpmpp_2s", "dpmpp_sde", "unipc", "deis", "sa_solver",
     "lcm", "tcd",
 ]  # fmt: skip

@@ -1,20 +1,24 @@
 """From a recipe to the arguments of one pipeline's call. Knows signatures and sizes; computes nothing.
 
 A pipeline gets only what its call takes. What a recipe asks for beyond that is said in a note and left out.
+Prompts become words here; where they are weighted or kept as embeddings, prompts.py replaces them.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from PIL import Image
 
 from studio.core.cards import ModelCard
 from studio.core.problems import BadRecipe, ModelUnfit
 from studio.core.recipes import ImageRecipe
 from studio.engines.image import schedulers
+from studio.engines.image.starting import Start
 
 _UNLIMITED = 100_000  # tokens; tokenizers without a limit say 10^30
 
@@ -28,7 +32,7 @@ class Asked:
         size: width and height that must come out, px, or None where the pipeline chooses.
         painted: the same, with a guess in place of None.
         steps: denoising steps. reports: how the pipeline tells of its steps.
-        scheduler: makes a new scheduler for one picture; None where the pipeline has none.
+        scheduler: makes a new scheduler for the picture with this seed; None where the pipeline has none.
     """
 
     arguments: dict[str, Any]
@@ -36,13 +40,37 @@ class Asked:
     painted: tuple[int, int]
     steps: int
     reports: Literal["step_end", "callback", "bar"]
-    scheduler: Callable[[], Any] | None
+    scheduler: Callable[[int], Any] | None
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A control network at work on one picture. weight: no unit. start, end: part of the steps, 0…1."""
+
+    picture: Image.Image
+    weight: float
+    start: float
+    end: float
 
 
 def ask(
-    pipe: Any, own_scheduler: Any, card: ModelCard | None, recipe: ImageRecipe, note: Callable[[str], None]
+    pipe: Any,
+    own_scheduler: Any,
+    card: ModelCard | None,
+    recipe: ImageRecipe,
+    note: Callable[[str], None],
+    *,
+    begin: Start | None = None,
+    guides: Sequence[Guide] = (),
+    references: Sequence[Image.Image] = (),
 ) -> Asked:
     """Hold a recipe to what this pipeline can do.
+
+    Args:
+        pipe: the pipeline that does it, of the class that fits what it is given.
+        begin: the picture to begin from, prepared.
+        guides: control pictures of the painted size, in the order of the pipeline's control networks.
+        references: pictures for its IP-Adapters, in their order.
 
     Raises:
         BadRecipe: a size the model cannot do. ModelUnfit: no text-to-picture model, or the scheduler does not fit.
@@ -50,15 +78,25 @@ def ask(
     takes = inspect.signature(type(pipe).__call__).parameters
     if "prompt" not in takes or "generator" not in takes:
         raise ModelUnfit(f"“{type(pipe).__name__}” does not make pictures from words.", "Choose another model.")
-    for needed in ("image", "mask_image", "control_image", "video"):
-        if needed in takes and takes[needed].default is inspect.Parameter.empty:
-            raise ModelUnfit(f"“{type(pipe).__name__}” needs a picture to start from.", "Choose another model.")
-    size, painted = _size(pipe, card, recipe)
+    size, painted = _size(pipe, card, recipe) if begin is None else (begin.size, begin.size)
+    if begin is not None:
+        _check_multiple(begin.size, multiple_of(pipe, card))
     wanted: dict[str, Any] = {"prompt": recipe.prompt}
+    wanted |= _pictures(takes, recipe, begin, note) | _guides(takes, guides)
+    if references:
+        if "ip_adapter_image" not in takes:
+            raise ModelUnfit("This model takes no reference pictures in this way of painting.", field="references")
+        wanted["ip_adapter_image"] = list(references)
+    for needed in ("image", "mask_image", "control_image", "video"):
+        if needed in takes and takes[needed].default is inspect.Parameter.empty and needed not in wanted:
+            raise ModelUnfit(
+                f"“{type(pipe).__name__}” needs a picture to start from.", "Give it one, or choose another model.",
+                field="image",
+            )  # fmt: skip
     if size is not None:
         if "width" in takes and "height" in takes:
             wanted |= {"width": size[0], "height": size[1]}
-        else:
+        elif begin is None:
             note("This model chooses the size of its pictures itself.")
             size = None
     wanted |= _steps(takes, recipe, note)
@@ -68,19 +106,62 @@ def ask(
             wanted["guidance_rescale"] = recipe.guidance_rescale
         else:
             note("This model has no guidance rescale; it was left out.")
+    if recipe.clip_skip > 1:
+        if "clip_skip" in takes:
+            wanted["clip_skip"] = recipe.clip_skip - 1  # diffusers counts the layers that are left out
+        else:
+            note("This model has no clip skip; it was left out.")
     _tell_cut(pipe, takes, recipe, note)
     reports = _reports(pipe, takes, note)
     return Asked(wanted, size, painted, recipe.steps, reports, _scheduler(own_scheduler, recipe))
 
 
-def _scheduler(own: Any, recipe: ImageRecipe) -> Callable[[], Any] | None:
+def _pictures(
+    takes: Any, recipe: ImageRecipe, begin: Start | None, note: Callable[[str], None]
+) -> dict[str, Any]:  # fmt: skip
+    """What to begin from, under the names this pipeline has for it."""
+    if begin is None:
+        return {}
+    found: dict[str, Any] = {"image": begin.image}
+    if begin.mask is not None:
+        found["mask_image"] = begin.mask
+    if "strength" in takes:
+        found["strength"] = recipe.strength
+    else:
+        note("This model decides itself how far to go from the picture; the strength was left out.")
+    return found
+
+
+def _guides(takes: Any, guides: Sequence[Guide]) -> dict[str, Any]:
+    """Control pictures, under the names this pipeline has for them; one value for one network, lists for several."""
+    if not guides:
+        return {}
+
+    def each(values: list[Any]) -> Any:
+        return values[0] if len(values) == 1 else values
+
+    found: dict[str, Any] = {
+        "control_image" if "control_image" in takes else "image": each([guide.picture for guide in guides])
+    }
+    told = {
+        "controlnet_conditioning_scale": each([guide.weight for guide in guides]),
+        "control_guidance_start": each([guide.start for guide in guides]),
+        "control_guidance_end": each([guide.end for guide in guides]),
+        "adapter_conditioning_scale": each([guide.weight for guide in guides]),
+        "adapter_conditioning_factor": max(guide.end for guide in guides),
+    }
+    return found | {name: value for name, value in told.items() if name in takes}
+
+
+def _scheduler(own: Any, recipe: ImageRecipe) -> Callable[[int], Any] | None:
     if own is None:
-        if recipe.scheduler != "model":
+        if recipe.scheduler != "model" or recipe.sigmas != "model":
             raise ModelUnfit("This model has no scheduler to choose.", "Leave it at “model”.", field="scheduler")
         return None
-    name = recipe.scheduler
-    schedulers.build(own, name)  # once for nothing, so that what does not fit is said before anything is computed
-    return lambda: schedulers.build(own, name)
+    name, sigmas = recipe.scheduler, recipe.sigmas
+    # once for nothing, so that what does not fit is said before anything is computed
+    schedulers.build(own, name, sigmas)
+    return lambda seed: schedulers.build(own, name, sigmas, seed)
 
 
 def _reports(pipe: Any, takes: Any, note: Callable[[str], None]) -> Literal["step_end", "callback", "bar"]:
@@ -132,14 +213,30 @@ def _guidance(pipe: Any, takes: Any, recipe: ImageRecipe, note: Callable[[str], 
 def _size(pipe: Any, card: ModelCard | None, recipe: ImageRecipe) -> tuple[tuple[int, int] | None, tuple[int, int]]:
     """The size to ask for, or None for the pipeline's own, and a guess where that is unknown."""
     limits = card.limits if card else None
-    multiple = (limits.size_multiple if limits else None) or size_multiple(pipe)
     own_wide, own_high = _own_size(pipe)
     wide = recipe.width or (limits.width if limits else None)
     high = recipe.height or (limits.height if limits else None)
     if wide is None and high is None:
         return None, (own_wide, own_high)
     wide, high = wide or own_wide, high or own_high
-    for name, value in (("width", wide), ("height", high)):
+    _check_multiple((wide, high), multiple_of(pipe, card))
+    return (wide, high), (wide, high)
+
+
+def own_size(pipe: Any, card: ModelCard | None) -> tuple[int, int]:
+    """Width and height the model was made for, px."""
+    wide, high = _own_size(pipe)
+    limits = card.limits if card else None
+    return (limits.width if limits else None) or wide, (limits.height if limits else None) or high
+
+
+def multiple_of(pipe: Any, card: ModelCard | None) -> int:
+    """What width and height must be divisible by, px: as the card says, else as the pipeline's parts tell."""
+    return (card.limits.size_multiple if card else None) or size_multiple(pipe)
+
+
+def _check_multiple(size: tuple[int, int], multiple: int) -> None:
+    for name, value in (("width", size[0]), ("height", size[1])):
         if value % multiple:
             low = value // multiple * multiple
             near = [str(v) for v in (low, low + multiple) if v > 0]
@@ -147,7 +244,6 @@ def _size(pipe: Any, card: ModelCard | None, recipe: ImageRecipe) -> tuple[tuple
                 f"This model needs a {name} that is a multiple of {multiple}; {value} is not.",
                 f"The nearest that fit are {' and '.join(near)}.", field=name,
             )  # fmt: skip
-    return (wide, high), (wide, high)
 
 
 def size_multiple(pipe: Any) -> int:

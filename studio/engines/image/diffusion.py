@@ -25,9 +25,11 @@ from studio.core.recipes import SEED_LIMIT, ImageRecipe, MadeWith, Recipe
 from studio.core.works import Artifact, Result
 from studio.engines import device as devices
 from studio.engines.context import RunContext
-from studio.engines.image import asking, loading, thrift, trouble
-from studio.engines.image.asking import Asked, ask
-from studio.engines.image.watching import FINISHING, READING, Watch, finite_pixels, reported
+from studio.engines.image import asking, loading, painting, thrift, trouble
+from studio.engines.image.additions import Additions
+from studio.engines.image.asking import Asked
+from studio.engines.image.painting import Painting, Turn
+from studio.engines.image.watching import FINISHING, READING, Watch
 from studio.models import memory
 
 
@@ -47,6 +49,7 @@ class Diffusion:
         self._short: dict[str, int] = {}  # mode -> the fewest pixels for which memory ran out in the ones before it
         self._away = False  # weights are in this computer's memory, to be moved back to the card
         self._colours: Any = None  # of previews, once they are known
+        self._additions: Additions | None = None  # what is laid over the model
 
     def load(self, card: ModelCard, plan: Plan, ctx: RunContext) -> None:
         """Make a model ready; what is loaded already and fits the plan stays.
@@ -92,6 +95,7 @@ class Diffusion:
         self._scheduler = copy.deepcopy(getattr(pipe, "scheduler", None))
         self._dtypes = {n: c.dtype for n, c in pipe.components.items() if isinstance(c, torch.nn.Module)}
         self._pipe, self._card, self._device, self._dtype = pipe, card, device, dtype
+        self._additions = Additions(pipe, device if place else "cpu", getattr(torch, dtype))
         self._mode, self._away = "full", not place
         if not place:
             if self._plan.preview_every > 0:
@@ -126,28 +130,32 @@ class Diffusion:
         """Paint `recipe.count` pictures, one after another, with seed, seed + 1, …
 
         Raises:
-            BadRecipe: a size the model cannot do. ModelUnfit: a scheduler or value it cannot do.
-            BadResult: what came out is no picture. OutOfMemory. OSError: the disk refuses.
+            BadRecipe: a size the model cannot do, a picture that cannot be used. ModelUnfit: a scheduler, an addition
+            or a value it cannot do. BadResult: what came out is no picture. OutOfMemory. OSError: the disk refuses.
         """
         assert isinstance(recipe, ImageRecipe), "the runtime gives each engine its own kind"
-        assert self._pipe is not None, "load comes before run"
-        asked = ask(self._pipe, self._scheduler, self._card, recipe, ctx.note)
-        self._begin(recipe, asked, ctx)
-        previewer = self._previewer(asked, ctx)
-        first = recipe.seed if recipe.seed is not None else secrets.randbelow(SEED_LIMIT)
+        assert self._pipe is not None and self._additions is not None, "load comes before run"
+        if self._additions.lay(recipe, ctx):
+            self._colours = None
+            if not thrift.keeps_off_card(self._mode):
+                self._mode = "full"  # the new autoencoder knows nothing of tiles yet
+        work = painting.planned(self._pipe, self._scheduler, self._card, self._additions, recipe, ctx)
+        self._begin(recipe, work.largest, ctx)
+        seed = recipe.seed if recipe.seed is not None else secrets.randbelow(SEED_LIMIT)
         artifacts: list[Artifact] = []
-        for index in range(recipe.count):
+        for index in range(0, recipe.count, recipe.at_once):
             made: list[Artifact] | None = None
             while made is None:
                 try:
-                    made = self._picture(asked, ctx.seed(first, index), index, recipe, previewer, ctx)
+                    made = self._pictures(work, seed, index, ctx)
                 except OutOfMemory:
                     mode = thrift.after(thrift.ladder(self._pipe, self._device), self._mode)
                     if mode is None:
                         raise
                     ctx.check()
-                    self._settle(mode, _pixels(asked), ctx)
-                    self._short[self._mode] = min(_pixels(asked), self._short.get(self._mode, _pixels(asked)))
+                    self._settle(mode, _pixels(work.largest), ctx)
+                    short = self._short.get(self._mode, _pixels(work.largest))
+                    self._short[self._mode] = min(_pixels(work.largest), short)
                     ctx.note(_changed(self._mode, index))
             artifacts += made
         return Result(artifacts=tuple(artifacts), made_with=self.made_with(), notes=tuple(ctx.notes))
@@ -262,7 +270,7 @@ class Diffusion:
         """Let go of the model and give its memory back to the system."""
         had, device = self._pipe is not None, self._device
         self._mode, self._short, self._away = "full", {}, False
-        self._pipe = self._card = self._scheduler = self._colours = None
+        self._pipe = self._card = self._scheduler = self._colours = self._additions = None
         self._dtypes, self._device, self._dtype = {}, "", ""
         if had:
             trouble.give_back(device)
@@ -278,23 +286,52 @@ class Diffusion:
             system=f"{platform.system()} {platform.machine()}",
         )
 
-    def _picture(
-        self, asked: Asked, seed: int, index: int, recipe: ImageRecipe, previewer: Any, ctx: RunContext
-    ) -> list[Artifact]:
-        import torch
-
+    def _pictures(self, work: Painting, seed: int, index: int, ctx: RunContext) -> list[Artifact]:
+        """The pictures from `index` on that are painted together; mostly one."""
         from studio.engines.image import saving
 
         began = time.perf_counter()
-        total = float(recipe.steps * recipe.count)
+        recipe = work.recipe
+        seeds = [ctx.seed(seed, at) for at in range(index, min(index + recipe.at_once, recipe.count))]
         ctx.check()
-        ctx.progress(index * recipe.steps, total, "steps", READING)
-        watch = Watch(ctx, index, recipe, previewer, self._plan.preview_every)
-        self._pipe.scheduler = asked.scheduler() if asked.scheduler else self._scheduler
+        ctx.progress(index * work.steps, work.total, "steps", READING)
+        images = self._turn(work.first, work, seeds, index, ctx)
+        if work.second is not None:
+            each = []
+            for at, image in enumerate(images):
+                turn = work.second(image)
+                each += self._turn(turn, work, [seeds[at]], index + at, ctx, before=work.first.asked.steps)
+            images = each
+        seconds = (time.perf_counter() - began) / len(images)
+        made: list[Artifact] = []
+        for at, image in enumerate(images):
+            # the recipe of this one picture, so that a copied or exported file can say how it was made
+            own = msgspec.structs.replace(recipe, seed=seeds[at], count=1, made_with=self.made_with())
+            try:
+                made += saving.save(image, index + at, seeds[at], seconds, own, ctx)
+            except MemoryError as error:
+                raise self._explained(error, work.largest) from error
+        ctx.progress((index + len(images)) * work.steps, work.total, "steps", FINISHING)
+        return made
+
+    def _turn(
+        self, turn: Turn, work: Painting, seeds: list[int], index: int, ctx: RunContext, before: int = 0
+    ) -> list[Any]:
+        """One run of a pipeline: as many pictures as there are seeds, checked and laid back into what they began from.
+
+        Args:
+            before: steps of these pictures that are behind it already.
+        """
+        asked, steps = turn.asked, turn.asked.steps * len(seeds)
+        watch = Watch(
+            ctx, index, index * work.steps + before, steps, work.total, self._previewer(turn, ctx),
+            self._plan.preview_every,
+        )  # fmt: skip
+        turn.pipe.scheduler = asked.scheduler(seeds[0]) if asked.scheduler else self._scheduler
         output = None
         try:
-            with finite_pixels(self._pipe, watch), reported(self._pipe, asked, watch) as extra:
-                output = self._pipe(generator=torch.Generator("cpu").manual_seed(seed), **asked.arguments, **extra)
+            with painting.running(turn, work.recipe, seeds, watch) as arguments:
+                output = turn.pipe(**arguments)
         except StudioError:
             raise
         except (
@@ -308,18 +345,12 @@ class Diffusion:
             self._restore()
         ctx.check()
         try:
-            image = saving.checked(output, asked.size, watch.finite)
+            return [
+                turn.begin.laid_back(image) if turn.begin is not None else image
+                for image in painting.pictures_in(output, asked.size, watch.finite, len(seeds))
+            ]
         except MemoryError as error:
             raise self._explained(error, asked) from error
-        seconds = time.perf_counter() - began
-        # the recipe of this one picture, so that a copied or exported file can say how it was made
-        own = msgspec.structs.replace(recipe, seed=seed, count=1, made_with=self.made_with())
-        try:
-            made = saving.save(image, index, seed, seconds, own, ctx)
-        except MemoryError as error:
-            raise self._explained(error, asked) from error
-        ctx.progress((index + 1) * recipe.steps, total, "steps", FINISHING)
-        return made
 
     def _colours_of(self, ctx: RunContext) -> Any:
         from studio.engines.image import previews
@@ -328,8 +359,8 @@ class Diffusion:
             self._colours = previews.cached_fit(previews.autoencoder(self._pipe), ctx.cache_dir, ctx.check)
         return self._colours
 
-    def _previewer(self, asked: Asked, ctx: RunContext) -> Any:
-        """A Previewer for these pictures, or None (said in a note where it was wanted)."""
+    def _previewer(self, turn: Turn, ctx: RunContext) -> Any:
+        """A Previewer for a run, or None (said in a note where it was wanted)."""
         if self._plan.preview_every <= 0:
             return None
         from studio.engines.image import previews
@@ -337,7 +368,7 @@ class Diffusion:
         try:
             if thrift.keeps_off_card(self._mode) and self._colours is None:
                 raise previews.NoPreview("its autoencoder is on the graphics card only while it works")
-            return previews.Previewer(self._pipe, self._colours_of(ctx), *asked.painted)
+            return previews.Previewer(turn.pipe, self._colours_of(ctx), *turn.asked.painted)
         except previews.NoPreview as why:
             ctx.note(f"No previews with this model: {why}.")
         except (RuntimeError, MemoryError) as error:

@@ -7,7 +7,7 @@ import inspect
 from typing import Any
 
 from studio.core.problems import ModelUnfit
-from studio.core.recipes import SCHEDULERS
+from studio.core.recipes import SCHEDULERS, SIGMAS
 
 # LCM and TCD do not list what they are interchangeable with, but read the same noise schedule.
 _SAME_NOISE = {str(name) for name, _ in SCHEDULERS.values()} | {
@@ -18,17 +18,25 @@ _SAME_NOISE = {str(name) for name, _ in SCHEDULERS.values()} | {
 # settings have flows: DEIS, which stops short of the last step, and Karras sigmas, which turn into NaN.
 _FLOWING = ("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler")
 
+# Schedulers of their own for flows, where the usual one does not know them: our name -> (class, settings).
+_FLOW_CLASSES = {
+    "euler": "FlowMatchEulerDiscreteScheduler", "heun": "FlowMatchHeunDiscreteScheduler",
+    "lcm": "FlowMatchLCMScheduler",
+}  # fmt: skip
+
 # Laid over what SCHEDULERS says. Without this, PNDM starts with Runge-Kutta steps, which need four calls each and fail
 # below four steps; the models that come with PNDM all leave them out.
 _ALWAYS: dict[str, dict[str, Any]] = {"PNDMScheduler": {"skip_prk_steps": True}}
 
 
-def build(own: Any, name: str) -> Any:
+def build(own: Any, name: str, sigmas: str = "model", seed: int = 0) -> Any:
     """The scheduler `name`, made from the settings of the model's own one.
 
     Args:
         own: the scheduler the model came with, never run; it is left untouched.
         name: "model" for a copy of `own`, or a key of SCHEDULERS.
+        sigmas: how the steps are spread over the noise: "model" for the scheduler's own way, or a key of SIGMAS.
+        seed: for the one scheduler that makes noise of its own, not from the pipeline's generator.
 
     Returns:
         A new scheduler. No two runs share one: a cancelled run leaves half a history in it.
@@ -36,17 +44,26 @@ def build(own: Any, name: str) -> Any:
     Raises:
         ModelUnfit: the model was trained for another kind of noise, or the library refuses the settings.
     """
-    if name == "model":
+    if name == "model" and sigmas == "model":
         return copy.deepcopy(own)
     import diffusers
 
-    class_name, laid_over = _entry(name)
+    kind = type(own).__name__
+    class_name, laid_over = (kind, {}) if name == "model" else _entry(name)
+    if flows(own) and name in _FLOW_CLASSES and not own.config.get("use_dynamic_shifting"):
+        class_name, laid_over = _FLOW_CLASSES[name], {}
     cls = getattr(diffusers, class_name)
     config = own.config
-    extra = dict(laid_over) | _ALWAYS.get(class_name, {})
-    kind = type(own).__name__
-    if flows(own):
-        extra |= _flow_settings(own, name)
+    extra = dict(laid_over) | _ALWAYS.get(class_name, {}) | _spread(cls, name, sigmas)
+    if "noise_sampler_seed" in inspect.signature(cls.__init__).parameters:
+        extra["noise_sampler_seed"] = seed
+    if name == "model":
+        pass  # its own class and settings, but for the noise levels
+    elif flows(own) and class_name in _FLOW_CLASSES.values():
+        takes = inspect.signature(cls.__init__).parameters
+        config = {k: v for k, v in own.config.items() if k in takes or k.startswith("_")}
+    elif flows(own):
+        extra |= _flow_settings(own, name, sigmas)
         # what only the flow's own scheduler reads would be warned about
         takes = inspect.signature(cls.__init__).parameters
         config = {k: v for k, v in own.config.items() if k in takes or k.startswith("_")}
@@ -64,6 +81,22 @@ def build(own: Any, name: str) -> Any:
         ) from error  # fmt: skip
 
 
+def _spread(cls: Any, name: str, sigmas: str) -> dict[str, Any]:
+    """The settings for a way to spread the steps. Of the ways that exclude each other only the one asked for is on."""
+    if sigmas == "model":
+        return {}
+    wanted, takes = SIGMAS[sigmas], inspect.signature(cls.__init__).parameters
+    if not set(wanted) <= set(takes):
+        can = [each for each, settings in SIGMAS.items() if set(settings) <= set(takes)]
+        raise ModelUnfit(
+            f"The scheduler “{name}” cannot spread its steps in the way “{sigmas}”.",
+            f"It can do {', '.join(can)}." if can else "Leave the noise levels at “model”.", field="sigmas",
+        )  # fmt: skip
+    ways = {key for settings in SIGMAS.values() for key in settings if key.startswith("use_")}
+    off = {key: False for key in ways & set(takes)} if ways & set(wanted) else {}
+    return off | wanted
+
+
 def flows(scheduler: Any) -> bool:
     """Whether the model was trained to predict a flow from noise to picture instead of noise."""
     config = scheduler.config
@@ -74,11 +107,18 @@ def flows(scheduler: Any) -> bool:
     )
 
 
-def _flow_settings(own: Any, name: str) -> dict[str, Any]:
+def _flow_settings(own: Any, name: str, sigmas: str) -> dict[str, Any]:
     """What makes the scheduler `name` follow the flow that `own` follows."""
     class_name, laid_over = _entry(name)
+    if sigmas in ("karras", "exponential", "beta"):
+        raise ModelUnfit(
+            f"On a model that follows a flow, the scheduler “{name}” cannot spread its steps in the way “{sigmas}”.",
+            "Leave the noise levels at “model”, or take the scheduler “euler”.", field="sigmas",
+        )  # fmt: skip
     if class_name not in _FLOWING or "use_karras_sigmas" in laid_over:
         able = [n for n in SCHEDULERS if _entry(n)[0] in _FLOWING and "use_karras_sigmas" not in _entry(n)[1]]
+        if not own.config.get("use_dynamic_shifting"):
+            able += list(_FLOW_CLASSES)
         raise ModelUnfit(
             f"This model follows a flow from noise to picture, which the scheduler “{name}” cannot do.",
             f"Leave the scheduler at “model”, or try one of {', '.join(able)}.", field="scheduler",

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from studio.core.problems import BadResult
-from studio.core.recipes import ImageRecipe
 from studio.engines.context import RunContext
 from studio.engines.image.asking import Asked
 
@@ -18,12 +17,17 @@ READING, PAINTING, FINISHING = "reading the prompt", "painting", "finishing"
 
 
 class Watch:
-    """What happens at each step of one picture: stop if asked, tell the progress, show a preview."""
+    """What happens at each step of one picture: stop if asked, tell the progress, show a preview.
 
-    def __init__(self, ctx: RunContext, index: int, recipe: ImageRecipe, previewer: Any, every: int) -> None:
+    Args:
+        before: steps of the job that are behind it when this picture begins. steps: its own. total: of the job.
+    """
+
+    def __init__(
+        self, ctx: RunContext, index: int, before: float, steps: int, total: float, previewer: Any, every: int
+    ) -> None:  # fmt: skip
         self.finite = True
-        self._ctx, self._index, self._steps = ctx, index, recipe.steps
-        self._total = float(recipe.steps * recipe.count)
+        self._ctx, self._index, self._before, self._steps, self._total = ctx, index, before, steps, total
         self._previewer, self._every = previewer, every
 
     def step(self, done: int, of: int, latents: Any = None) -> None:
@@ -31,7 +35,7 @@ class Watch:
         self._ctx.check()
         part = self._steps * done / max(of, 1)
         last = done >= of
-        at = self._index * self._steps + (self._steps if last else part)
+        at = self._before + (self._steps if last else part)
         self._ctx.progress(round(at, 3), self._total, "steps", FINISHING if last else PAINTING)
         if latents is None or not hasattr(latents, "isfinite"):
             return

@@ -315,7 +315,7 @@ def test_every_scheduler_paints_or_says_why_not(
     engine.load(tiny.card(folder_of(family), family), plan(preview_every=0), tiny.Around(tmp_path).ctx)
     before = tiny.Around(tmp_path / "before")
     engine.run(recipe(), before.ctx)
-    flowing = {"dpmpp_2m", "dpmpp_2m_sde", "dpmpp_2s", "unipc"}
+    flowing = {"euler", "heun", "lcm", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m", "dpmpp_2s", "unipc"}
     able = {"sd": set(SCHEDULERS), "sd3": flowing, "flux": set()}[family]
     for name in SCHEDULERS:
         around = tiny.Around(tmp_path / name)

@@ -7,11 +7,11 @@ import torch
 from diffusers import DDIMScheduler, DDPMWuerstchenScheduler, FlowMatchEulerDiscreteScheduler
 
 from studio.core.problems import ModelUnfit
-from studio.core.recipes import SCHEDULERS
+from studio.core.recipes import SCHEDULERS, SIGMAS
 from studio.engines.image import schedulers
 
 PICTURE = torch.randn((1, 4, 4, 4), generator=torch.Generator().manual_seed(1))
-FLOWING = ["model", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_2s", "unipc"]
+FLOWING = ["model", "euler", "heun", "lcm", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m", "dpmpp_2s", "unipc"]
 
 
 def led_back(scheduler: object, steps: int, flow: bool) -> float:
@@ -59,6 +59,40 @@ def test_a_scheduler_that_cannot_flow_is_refused_with_those_that_can(name: str) 
 @pytest.mark.parametrize("name", ["model", *sorted(SCHEDULERS)])
 def test_every_scheduler_leads_noise_back_to_the_picture(name: str) -> None:
     assert led_back(schedulers.build(OWN, name), 20, flow=False) < 0.2
+
+
+@pytest.mark.parametrize("sigmas", sorted(SIGMAS))
+def test_however_the_steps_are_spread_they_lead_back_to_the_picture_or_it_is_said_why_not(sigmas: str) -> None:
+    led, refused = 0, 0
+    for name in SCHEDULERS:
+        try:
+            made = schedulers.build(OWN, name, sigmas)
+        except ModelUnfit as unfit:
+            assert unfit.problem.field == "sigmas"
+            refused += 1
+        else:
+            assert led_back(made, 20, flow=False) < 0.2, name
+            plain = schedulers.build(OWN, name)
+            for one in (made, plain):
+                one.set_timesteps(10)
+            levels = "sigmas" if hasattr(made, "sigmas") and sigmas != "sgm_uniform" else "timesteps"
+            same = torch.equal(getattr(made, levels).float(), getattr(plain, levels).float())
+            # OWN is trailing by itself, and one name says karras already
+            assert same == (sigmas == "sgm_uniform" or name == f"dpmpp_2m_{sigmas}"), name
+            led += 1
+    assert led >= 12
+    assert refused == (1 if sigmas == "sgm_uniform" else 6)
+
+
+@pytest.mark.parametrize(("name", "sigmas"), [("model", "karras"), ("euler", "beta"), ("lcm", "exponential")])
+def test_a_flows_own_schedulers_spread_their_steps_too(name: str, sigmas: str) -> None:
+    made = schedulers.build(FlowMatchEulerDiscreteScheduler(shift=3.0), name, sigmas)
+    assert led_back(made, 25, flow=True) < 0.02
+
+
+def test_on_a_flow_the_other_schedulers_would_give_nan_and_are_refused() -> None:
+    with pytest.raises(ModelUnfit, match="beta"):
+        schedulers.build(FlowMatchEulerDiscreteScheduler(shift=3.0), "unipc", "beta")
 
 
 def test_a_model_with_its_own_kind_of_noise_keeps_it() -> None:

@@ -9,7 +9,16 @@ import msgspec
 
 from studio.core.cards import ModelCard
 from studio.core.problems import BadRecipe, ModelUnfit
-from studio.core.recipes import MODEL_FIELD, SEED_LIMIT, ImageRecipe, Recipe, SpeechRecipe, TextRecipe, kind_of
+from studio.core.recipes import (
+    MODEL_FIELD,
+    SEED_LIMIT,
+    ImageRecipe,
+    Recipe,
+    SpeechRecipe,
+    TextRecipe,
+    fields,
+    kind_of,
+)
 
 
 def with_defaults(card: ModelCard, given: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +41,10 @@ def fitted(recipe: Recipe, card: ModelCard) -> Recipe:
     if getattr(recipe, "seed", 0) is None:
         changes["seed"] = secrets.randbelow(SEED_LIMIT)
     if isinstance(recipe, ImageRecipe):
+        _check_able(recipe, card)
         changes |= _size(recipe, card)
+        if recipe.variation and recipe.variation_seed is None:
+            changes["variation_seed"] = secrets.randbelow(SEED_LIMIT)
     elif isinstance(recipe, TextRecipe):
         _check_context(recipe, card)
     elif isinstance(recipe, SpeechRecipe):
@@ -40,7 +52,33 @@ def fitted(recipe: Recipe, card: ModelCard) -> Recipe:
     return msgspec.structs.replace(recipe, **changes)
 
 
+# Without these a work would be another one than was asked for; what else a model cannot do is left out with a note.
+_NEEDED = {
+    "from_picture": "begin from a picture", "into_picture": "repaint a part of a picture", "lora": "take LoRAs",
+    "embedding": "take embeddings", "control": "be controlled by pictures", "reference": "take reference pictures",
+}  # fmt: skip
+
+
+def _check_able(recipe: ImageRecipe, card: ModelCard) -> None:
+    if not card.can:
+        return
+    into = bool(recipe.mask) or recipe.extend is not None
+    for field in fields(ImageRecipe):
+        does = _NEEDED.get(field.needs.partition("|")[0])
+        if not does or field.suits(card.can) or getattr(recipe, field.name) == field.default:
+            continue
+        if field.name in ("image", "mask", "extend", "enlarge", "loras", "embeddings", "controls", "references"):
+            raise ModelUnfit(f"“{card.name}” cannot {does}.", "Choose another model.", field=field.name)
+    if "picture" not in card.can and not into:
+        raise ModelUnfit(
+            f"“{card.name}” only repaints parts of pictures.", "Give it a picture and a mask, or choose another model.",
+            field="image",
+        )  # fmt: skip
+
+
 def _size(recipe: ImageRecipe, card: ModelCard) -> dict[str, int]:
+    if recipe.image and recipe.width is None and recipe.height is None and recipe.mask_area == "picture":
+        return {}  # the picture's own, which only the worker reads
     size = {}
     step = card.limits.size_multiple or 8
     for name in ("width", "height"):

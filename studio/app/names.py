@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from studio.app.models import Models
 from studio.core.cards import ADDITIONS, ModelCard
 from studio.core.named import Named, renamed
@@ -14,14 +16,9 @@ from studio.core.recipes import Recipe
 from studio.core.text import shown
 from studio.core.works import Work
 from studio.library.inputs import Inputs, is_name
+from studio.models.bases import TITLES
 
 R = TypeVar("R", bound=Recipe)
-
-# What people call the families that additions are made for; others are named as they are.
-BASES = {
-    "sd1": "Stable Diffusion 1.5", "sd2": "Stable Diffusion 2", "sdxl": "SDXL", "sd3": "Stable Diffusion 3",
-    "flux": "Flux", "flux2": "Flux 2", "qwen": "Qwen-Image", "zimage": "Z-Image",
-}  # fmt: skip
 
 
 class Names:
@@ -57,6 +54,11 @@ class Names:
             cards[addition.id] = addition
             return addition.id
 
+        of = getattr(recipe, "image", "") if hasattr(recipe, "title") and not recipe.title else ""
+        work = self._of_work(of)
+        if work is not None or of:
+            title = work.title if work is not None else "" if is_name(of) else Path(of).stem
+            recipe = msgspec.structs.replace(recipe, title=title)
         return renamed(recipe, name), cards
 
     def kept(self, value: str) -> str:
@@ -94,7 +96,7 @@ class Names:
 def _check_base(addition: ModelCard, card: ModelCard) -> None:
     if addition.base and card.base and addition.base != card.base:
         what = ADDITIONS.get(addition.kind, addition.kind)
-        made_for, has = (BASES.get(base, base) for base in (addition.base, card.base))
+        made_for, has = (TITLES.get(base, base) for base in (addition.base, card.base))
         raise ModelUnfit(
             f"“{shown(addition.name)}” is {what} for {made_for}; it does not fit “{shown(card.name)}”, which is {has}.",
             "Choose one that was made for this kind of model.",

@@ -29,7 +29,8 @@ def about(
         unit: shown beside the value.
         group: "main", or the name of the fold it lies in, one of GROUPS.
         refers: what a text names: "picture" for a kept input picture, or a kind of ModelCard; empty for plain text.
-        needs: the capability a model must have for the value to count; empty where every model has it.
+        needs: the capability a model must have for the value to count, or several of which one will do, with “|”
+            between them; empty where every model has it.
     """
     extra = {"unit": unit, "group": group, "multiline": multiline, "refers": refers, "needs": needs}
     return Meta(title=title, description=help, extra=extra, **limits)
@@ -75,6 +76,10 @@ class Field(msgspec.Struct, frozen=True):
     refers: str = ""
     needs: str = ""
     item: StructType | None = None
+
+    def suits(self, can: tuple[str, ...]) -> bool:
+        """Whether a value counts with a model that can do this; of one of which nothing is known, everything does."""
+        return not self.needs or not can or any(need in can for need in self.needs.split("|"))
 
 
 @functools.cache

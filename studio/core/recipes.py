@@ -229,13 +229,16 @@ class ImageRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", t
     ] = 1
     # -- from a picture
     image: Annotated[
-        str, picture("Picture", "What to begin from: a work's id or a file.", group="start", needs="from_picture")
+        str,
+        picture(
+            "Picture", "What to begin from: a work's id or a file.", group="start", needs="from_picture|into_picture"
+        ),
     ] = ""
     strength: Annotated[
         float,
         about(
             "Strength", "How far to go from the picture: 0.2 retouches, 0.6 keeps the composition, 1 keeps nothing.",
-            group="start", needs="from_picture", ge=0.02, le=1.0,
+            group="start", needs="from_picture|into_picture", ge=0.02, le=1.0,
         ),
     ] = 0.6  # fmt: skip
     mask: Annotated[

@@ -172,6 +172,16 @@ def _weights(folder: Path, name: str, stem: str) -> tuple[Path, ...]:
     raise _Found(f"its weights {name}/{stem}.safetensors are missing")
 
 
+def checked_weights(folder: Path) -> tuple[Path, ...] | Broken:
+    """The files of the weights of a folder that is one part of diffusers by itself, each with a sound header."""
+    try:
+        if any(f.suffix == ".py" for f in folder.iterdir()):
+            raise _Found("it brings a program along", _REFUSED_HINT, "model_refused")
+        return _weights(folder, folder.name, "diffusion_pytorch_model")
+    except _Found as found:
+        return found.broken
+
+
 def _shards(folder: Path, name: str, index: str) -> list[Path]:
     value = read_json(folder / index, 64 * 1024 * 1024)
     if isinstance(value, Broken):
@@ -206,12 +216,13 @@ def _by_inputs(family: str, parts: dict[str, _Part]) -> str | NotThisKind:
     channels = _whole(core.config.get("in_channels"), 1, 65_536) if core else None
     if channels is None:
         return family
+    latents = _whole(vae.config.get("latent_channels"), 1, 4096) if vae else None
     if PIPELINES[family].core == "unet":
-        latents = _whole(vae.config.get("latent_channels"), 1, 4096) if vae else None
         ordinary = latents or 4
         repaints = 2 * ordinary + 1
     elif family in ("FluxPipeline", "FluxFillPipeline"):
-        ordinary, repaints = 64, 384  # four latents of 16 channels; and as many of the picture, and 256 of the mask
+        ordinary = 4 * (latents or 16)  # four latents are one token
+        repaints = 2 * ordinary + 256  # and as many of the picture, and the mask's 64 pixels for each
     else:
         return family
     for one, other in INPAINTING.items():

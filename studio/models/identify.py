@@ -9,9 +9,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from studio.core.cards import Broken, Looked, ModelCard, NotThisKind
+import msgspec
+
+from studio.core.cards import ADDITIONS, Broken, Looked, ModelCard, NotThisKind
+from studio.core.recipes import RECIPES
 from studio.core.text import shown
 from studio.models.about import with_about
+from studio.models.additions import look_addition_folder, look_cutout, look_header
 from studio.models.diffusers_folder import look_diffusers
 from studio.models.fingerprint import fingerprint
 from studio.models.gguf_model import look_gguf
@@ -25,6 +29,7 @@ from studio.models.reading import (
     refused_pickle,
 )
 from studio.models.safetensors_header import read_safetensors
+from studio.models.single_file import look_single
 
 __all__ = ["CANDIDATES", "FORMATS", "fingerprint", "look", "unreachable"]
 
@@ -48,24 +53,17 @@ def look_pickle(path: Path) -> Looked:
 
 
 def look_safetensors(path: Path) -> Looked:
-    """Single safetensors files: read and named, but no engine takes them yet."""
+    """Single safetensors files: additions to picture models, and whole picture models."""
     if not path.is_file() or path.suffix.lower() != ".safetensors":
         return NotThisKind("it is not a safetensors file")
     header = read_safetensors(path)
     if isinstance(header, Broken):
         return header
-    names = header.tensors
-    if any("lora" in n.lower() for n in names):
-        return NotThisKind("it is a LoRA, an addition to another model, and those are not supported yet")
-    if any(n.startswith(("model.diffusion_model.", "first_stage_model.", "double_blocks.")) for n in names):
-        return NotThisKind(
-            "it is a picture model in a single file, and those are not supported yet; a diffusers folder is"
-        )
-    return NotThisKind("it is a single safetensors file, and those are not supported yet; a diffusers folder is")
+    return look_header(path, header) or look_single(path, header)
 
 
 def look_folder(path: Path) -> Looked:
-    """Other folders: a transformers model, or a single model file inside."""
+    """Other folders: a part of a diffusers model, a transformers model, or a single model file inside."""
     if not path.is_dir():
         return NotThisKind("it is not a folder")
     try:
@@ -81,9 +79,14 @@ def look_folder(path: Path) -> Looked:
         if refused is not None:
             return refused
         if "_class_name" in config:
+            added = look_addition_folder(path)
+            if not isinstance(added, NotThisKind):
+                return added
             return NotThisKind("it is one part of a diffusers model; give the folder with model_index.json")
+        if "vision" in str(config.get("model_type")):
+            return NotThisKind("it is an image encoder, a part of a reference model")
         return NotThisKind("it is a transformers folder, and those are not supported yet; a GGUF file is")
-    models = [f for f in files if f.lower().endswith((".gguf", ".onnx"))]
+    models = [f for f in files if f.lower().endswith((".gguf", ".onnx", ".safetensors"))]
     models = [f for f in models if "-of-" not in f or "-00001-of-" in f]  # a model in several files counts once
     if len(models) == 1:
         return look(path / models[0])
@@ -99,6 +102,7 @@ FORMATS: tuple[tuple[str, Callable[[Path], Looked]], ...] = (
     ("diffusers", look_diffusers),
     ("gguf", look_gguf),
     ("piper", look_piper),
+    ("cutout", look_cutout),
     ("pickle", look_pickle),
     ("safetensors", look_safetensors),
     ("folder", look_folder),
@@ -140,15 +144,25 @@ def look(path: Path) -> Looked:
         except OSError as error:  # deleted or unplugged meanwhile
             return gone(error)
         if isinstance(looked, ModelCard):
-            return looked if path.is_dir() and looked.path != str(path.absolute()) else with_about(looked)
+            return looked if path.is_dir() and looked.path != str(path.absolute()) else _with_about(looked)
         if isinstance(looked, Broken):
             return looked
         reasons.append(looked.why)
     return NotThisKind(_telling(path, reasons))
 
 
+def _with_about(card: ModelCard) -> ModelCard:
+    """What is written beside a model, laid over its card; of an addition, which makes nothing itself, no defaults."""
+    if card.kind in RECIPES and card.kind not in ADDITIONS:
+        return with_about(card)
+    about = with_about(msgspec.structs.replace(card, kind="image"))
+    return msgspec.structs.replace(about, kind=card.kind, defaults={})
+
+
 def _telling(path: Path, reasons: list[str]) -> str:
     """Of all the reasons why not, the one that says what it is instead."""
+    if sum(why.startswith("it is an ONNX file, but") for why in reasons) > 1:
+        return "it is an ONNX file, but neither a Piper voice nor a cut-out model"
     for why in reasons:
         if not why.startswith(("it is not", "it holds no model_index")):
             return why
@@ -159,4 +173,4 @@ def _telling(path: Path, reasons: list[str]) -> str:
         found = impostor(head)
         if found is not None:
             return found.why
-    return "it is none of the kinds of model the studio knows (GGUF, diffusers folder, Piper voice)"
+    return "it is none of the kinds of model the studio knows (GGUF, picture model, addition to one, Piper voice)"

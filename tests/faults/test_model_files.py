@@ -65,7 +65,7 @@ def _never_here(monkeypatch: pytest.MonkeyPatch) -> None:
         safetensors_header.read_safetensors gguf_header.read_gguf gguf_model.read_gguf piper_voice.read_onnx
         diffusers_folder.read_safetensors diffusers_folder.read_json_object piper_voice.read_json_object
         identify.head_of identify.read_json_object identify.read_safetensors about.read_json_object
-        tokenizer_files.read_json_object
+        tokenizer_files.read_json_object additions.read_onnx additions.read_onnx_shapes additions.read_json_object
     """
     for place in readers.split():
         monkeypatch.setattr(f"studio.models.{place}", here)

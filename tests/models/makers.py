@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -154,3 +155,72 @@ def diffusers(folder: Path, made_by: str = "StableDiffusionPipeline", core: str 
     for name in (core, "vae"):
         (folder / name / "diffusion_pytorch_model.safetensors").write_bytes(safetensors())
     return folder
+
+
+def weights(path: Path, shapes: dict[str, tuple[int, ...]], metadata: dict[str, str] | None = None) -> Path:
+    """A safetensors file of real shapes, with zeros in float16 that take no room on the disk."""
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    at = 0
+    for name, shape in shapes.items():
+        size = 2 * math.prod(shape)
+        header[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [at, at + size]}
+        at += size
+    head = with_header(json.dumps(header).encode())
+    with open(path, "wb") as stream:
+        stream.write(head)
+        stream.truncate(len(head) + at)
+    return path
+
+
+def kohya_lora(width: int, rank: int = 8, xl: bool = False) -> dict[str, tuple[int, ...]]:
+    """The shapes of a LoRA as kohya's scripts write it, of two layers of the U-Net and one of each text encoder."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    layer = "input_blocks_4_1" if xl else "down_blocks_0_attentions_0"
+    for part, reads in (("attn1_to_q", 320), ("attn2_to_k", width)):
+        name = f"lora_unet_{layer}_transformer_blocks_0_{part}"
+        shapes |= {
+            f"{name}.lora_down.weight": (rank, reads),
+            f"{name}.lora_up.weight": (320, rank),
+            f"{name}.alpha": (),
+        }
+    for encoder, reads in (("lora_te1", 768), ("lora_te2", 1280)) if xl else (("lora_te", width),):
+        name = f"{encoder}_text_model_encoder_layers_0_self_attn_q_proj"
+        shapes |= {
+            f"{name}.lora_down.weight": (rank, reads),
+            f"{name}.lora_up.weight": (reads, rank),
+            f"{name}.alpha": (),
+        }
+    return shapes
+
+
+def picture_onnx(inputs: tuple[int, ...] = (1, 3, 320, 320), outputs: tuple[int, ...] = (1, 1, 320, 320)) -> bytes:
+    """An ONNX file of one input and one output with these shapes; 0 is a size left open."""
+
+    def value(name: str, shape: tuple[int, ...]) -> bytes:
+        sizes = b"".join(field(1, b"\x08" + varint(size) if size else field(2, b"n")) for size in shape)
+        return field(1, name.encode()) + field(2, field(1, b"\x08\x01" + field(2, sizes)))
+
+    graph = field(5, field(8, b"w") + field(9, bytes(64)))
+    graph += field(11, value("picture", inputs)) + field(12, value("mask", outputs))
+    return b"\x08\x08" + field(2, b"test") + field(7, graph)
+
+
+def checkpoint(kind: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of some tensors of a picture model in one file: kind is a key of single_file.SINGLES."""
+    xl = kind.startswith("xl")
+    width, inputs = 2048 if xl else 768, 9 if "inpaint" in kind else 4
+    core, reads = "model.diffusion_model", (320, width)
+    shapes: dict[str, tuple[int, ...]] = {f"{core}.input_blocks.0.0.weight": (320, inputs, 3, 3)}
+    depth = 10 if xl else 1
+    shapes[f"{core}.input_blocks.{4 if xl else 1}.1.transformer_blocks.0.attn2.to_k.weight"] = reads
+    for block in range(depth):
+        shapes[f"{core}.middle_block.1.transformer_blocks.{block}.attn2.to_k.weight"] = reads
+    shapes["first_stage_model.encoder.conv_in.weight"] = (128, 3, 3, 3)
+    shapes["first_stage_model.decoder.conv_in.weight"] = (512, 4, 3, 3)
+    if xl:
+        shapes["conditioner.embedders.0.transformer.text_model.embeddings.position_embedding.weight"] = (77, 768)
+        shapes["conditioner.embedders.1.model.positional_embedding"] = (77, 1280)
+        shapes["conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"] = (1280,)
+    else:
+        shapes["cond_stage_model.transformer.text_model.embeddings.position_embedding.weight"] = (77, 768)
+    return shapes

@@ -24,7 +24,7 @@ from studio.core.problems import ModelBroken, ModelMissing, ModelUnfit, StudioEr
 from studio.core.recipes import ImageRecipe, Reference
 from studio.core.text import shown
 from studio.engines.context import RunContext
-from studio.engines.image import trouble
+from studio.engines.image import embeddings, prompts, trouble
 
 LORAS_KEPT = 8  # loaded and at rest, so that going back to one costs nothing
 CONTROLS_KEPT = 2
@@ -41,6 +41,7 @@ class Additions:
     pipe: Any
     device: str
     dtype: Any
+    words: prompts.Cache = field(default_factory=prompts.Cache)  # prompts that were read already
     _loras: dict[str, str] = field(default_factory=dict)  # card id -> adapter name, in order of use
     _laid: tuple[tuple[str, float], ...] = ()
     _references: tuple[str, ...] = ()  # ids of the IP-Adapters that are loaded
@@ -59,8 +60,23 @@ class Additions:
         """
         changed = self._lay_vae(recipe.vae, ctx)
         self._lay_loras(recipe, ctx)
+        self._lay_embeddings(recipe.embeddings, ctx)
         self._lay_references(recipe.references, ctx)
         return changed
+
+    @property
+    def state(self) -> tuple[Any, ...]:
+        """What is laid over the text encoders: with another one the same prompt is read differently."""
+        return self._laid
+
+    # -- learned words
+
+    def _lay_embeddings(self, wanted: Sequence[str], ctx: RunContext) -> None:
+        cards = [ctx.card(card_id) for card_id in wanted]
+        if not cards and not embeddings.loaded(self.pipe):
+            return
+        # written in the prompt by the name of their file, as everywhere
+        embeddings.load(self.pipe, [(Path(card.path).stem, _file_of(card)) for card in cards])
 
     # -- LoRAs
 
@@ -231,7 +247,7 @@ class Additions:
             if path.is_dir():
                 name = str(json.loads((path / "config.json").read_bytes()[:1_000_000]).get("_class_name"))
                 made_by = getattr(diffusers, name, None)
-                if made_by is None or not (name.endswith("ControlNetModel") or name in ("T2IAdapter",)):
+                if made_by is None or not name.endswith(("ControlNetModel", "ControlNetUnionModel", "T2IAdapter")):
                     raise ValueError(f"“{shown(name)}” is not a control model this studio knows")
                 network = made_by.from_pretrained(
                     card.path, local_files_only=True, use_safetensors=True, torch_dtype=self.dtype

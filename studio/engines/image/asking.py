@@ -17,7 +17,8 @@ from PIL import Image
 from studio.core.cards import ModelCard
 from studio.core.problems import BadRecipe, ModelUnfit
 from studio.core.recipes import ImageRecipe
-from studio.engines.image import schedulers
+from studio.core.wording import has_weights
+from studio.engines.image import embeddings, prompts, schedulers
 from studio.engines.image.starting import Start
 
 _UNLIMITED = 100_000  # tokens; tokenizers without a limit say 10^30
@@ -106,12 +107,8 @@ def ask(
             wanted["guidance_rescale"] = recipe.guidance_rescale
         else:
             note("This model has no guidance rescale; it was left out.")
-    if recipe.clip_skip > 1:
-        if "clip_skip" in takes:
-            wanted["clip_skip"] = recipe.clip_skip - 1  # diffusers counts the layers that are left out
-        else:
-            note("This model has no clip skip; it was left out.")
-    _tell_cut(pipe, takes, recipe, note)
+    if prompts.family(pipe) is None or not _weighed(recipe):
+        _tell_cut(pipe, takes, recipe, note)
     reports = _reports(pipe, takes, note)
     return Asked(wanted, size, painted, recipe.steps, reports, _scheduler(own_scheduler, recipe))
 
@@ -307,14 +304,23 @@ def _counted(tokenizer: Any, prompt: str) -> int:
     return len(tokenizer.tokenize(prompt)) + int(tokenizer.num_special_tokens_to_add())
 
 
+def _weighed(recipe: ImageRecipe) -> bool:
+    """Whether the prompt is read with weights, and then in as many pieces as it takes."""
+    return recipe.reading in ("a1111", "compel") or (recipe.reading == "auto" and has_weights(recipe.prompt))
+
+
 def _tell_cut(pipe: Any, takes: Any, recipe: ImageRecipe, note: Callable[[str], None]) -> None:
     """Say what the text encoder that reads furthest will not read."""
     found = _furthest(pipe, takes)
     if found is None or found[1] is None:
         return
-    read, there = found[1], _counted(found[0], recipe.prompt)
+    read, there = found[1], _counted(found[0], embeddings.spelled(pipe, recipe.prompt))
     if there > read:
-        note(f"The prompt has {there:,} tokens; this model reads {read:,}, so the last {there - read:,} were cut off.")
+        more = " With prompt weights at “a1111” all of it is read." if prompts.family(pipe) is not None else ""
+        note(
+            f"The prompt has {there:,} tokens; this model reads {read:,}, so the last {there - read:,} were cut off."
+            f"{more}"
+        )
 
 
 def _token_limit(tokenizer: Any, takes: Any) -> int | None:

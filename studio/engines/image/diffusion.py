@@ -81,13 +81,13 @@ class Diffusion:
         place, shortage = not thrift.keeps_off_card(mode), ""
         try:
             try:
-                pipe = loading.open_pipeline(card.path, card.name, device, dtype, place=place)
+                pipe = loading.open_model(card, device, dtype, place=place)
             except OutOfMemory:
                 if not place or "offload" not in memory.modes_of(device):
                     raise
                 trouble.give_back(device)
                 place, mode = False, "offload"
-                pipe = loading.open_pipeline(card.path, card.name, device, dtype, place=False)
+                pipe = loading.open_model(card, device, dtype, place=False)
                 shortage = _changed(mode)
         except StudioError:
             trouble.give_back(device)
@@ -135,11 +135,7 @@ class Diffusion:
         """
         assert isinstance(recipe, ImageRecipe), "the runtime gives each engine its own kind"
         assert self._pipe is not None and self._additions is not None, "load comes before run"
-        if self._additions.lay(recipe, ctx):
-            self._colours = None
-            if not thrift.keeps_off_card(self._mode):
-                self._mode = "full"  # the new autoencoder knows nothing of tiles yet
-        work = painting.planned(self._pipe, self._scheduler, self._card, self._additions, recipe, ctx)
+        work = self._planned(recipe, ctx)
         self._begin(recipe, work.largest, ctx)
         seed = recipe.seed if recipe.seed is not None else secrets.randbelow(SEED_LIMIT)
         artifacts: list[Artifact] = []
@@ -147,6 +143,8 @@ class Diffusion:
             made: list[Artifact] | None = None
             while made is None:
                 try:
+                    if work.pipe is not self._pipe:  # a way to save memory needed it loaded anew
+                        work = self._planned(recipe, ctx)
                     made = self._pictures(work, seed, index, ctx)
                 except OutOfMemory:
                     mode = thrift.after(thrift.ladder(self._pipe, self._device), self._mode)
@@ -159,6 +157,15 @@ class Diffusion:
                     ctx.note(_changed(self._mode, index))
             artifacts += made
         return Result(artifacts=tuple(artifacts), made_with=self.made_with(), notes=tuple(ctx.notes))
+
+    def _planned(self, recipe: ImageRecipe, ctx: RunContext) -> Painting:
+        """Bring the model to what a recipe asks for, and decide how it is painted."""
+        assert self._additions is not None
+        if self._additions.lay(recipe, ctx):
+            self._colours = None
+            if not thrift.keeps_off_card(self._mode):
+                self._mode = "full"  # the new autoencoder knows nothing of tiles yet
+        return painting.planned(self._pipe, self._scheduler, self._card, self._additions, recipe, ctx)
 
     def _begin(self, recipe: ImageRecipe, asked: Asked, ctx: RunContext) -> None:
         """Take the way to save memory that was planned, or that fits what is free now.
@@ -322,6 +329,7 @@ class Diffusion:
         Args:
             before: steps of these pictures that are behind it already.
         """
+        assert self._additions is not None
         asked, steps = turn.asked, turn.asked.steps * len(seeds)
         watch = Watch(
             ctx, index, index * work.steps + before, steps, work.total, self._previewer(turn, ctx),
@@ -330,7 +338,7 @@ class Diffusion:
         turn.pipe.scheduler = asked.scheduler(seeds[0]) if asked.scheduler else self._scheduler
         output = None
         try:
-            with painting.running(turn, work.recipe, seeds, watch) as arguments:
+            with painting.running(turn, work.recipe, seeds, watch, self._additions, ctx) as arguments:
                 output = turn.pipe(**arguments)
         except StudioError:
             raise

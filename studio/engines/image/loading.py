@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from studio.core.cards import ModelCard
 from studio.core.problems import EngineMissing, ModelBroken, ModelMissing, ModelRefused, StudioError
 from studio.core.text import shown
 from studio.engines.image import trouble
@@ -45,11 +46,23 @@ def go_offline() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def open_pipeline(path: str, name: str, device: str, dtype: str, *, place: bool = True) -> Any:
+def open_model(card: ModelCard, device: str, dtype: str, *, place: bool = True) -> Any:
+    """Load a picture model: a diffusers folder, or a single file. As `open_pipeline`."""
+    if card.format == "single-file":
+        from studio.engines.image.single import open_single
+
+        return open_single(card.path, card.name, card.family, device, dtype, place)
+    return open_pipeline(card.path, card.name, device, dtype, place=place, family=card.family)
+
+
+def open_pipeline(
+    path: str, name: str, device: str, dtype: str, *, place: bool = True, family: str = ""
+) -> Any:  # fmt: skip
     """Load a diffusers folder.
 
     Args:
         path: the folder that holds model_index.json. name: what the model is called in sentences.
+        family: the pipeline class to load it as; empty takes the one it was saved as.
         device, dtype: from `device.pick`.
         place: move the weights to the device; False leaves them in this computer's memory.
 
@@ -75,7 +88,7 @@ def open_pipeline(path: str, name: str, device: str, dtype: str, *, place: bool 
         _look_at(folder / part, part, name, library, class_name)
     try:
         with _missing_weights() as missing:
-            pipe = DiffusionPipeline.from_pretrained(
+            pipe = getattr(diffusers, family or "DiffusionPipeline", DiffusionPipeline).from_pretrained(
                 str(folder),
                 local_files_only=True,
                 use_safetensors=True,

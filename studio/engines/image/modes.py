@@ -25,7 +25,7 @@ def class_for(family: str, task: Task, control: str = "") -> str:
 
     Args:
         family: class of the model's own pipeline.
-        control: "", "controlnet" or "t2i-adapter".
+        control: "", "controlnet", "union" or "t2i-adapter".
 
     Raises:
         ModelUnfit: this model has no such way.
@@ -33,21 +33,25 @@ def class_for(family: str, task: Task, control: str = "") -> str:
     known = PIPELINES.get(family)
     modes = known.modes if known is not None else None
     if not control:
-        if task == "words":
-            return family
-        found = getattr(modes, task, "")
+        found = name_of(family, task)
     elif control == "t2i-adapter":
         found = modes.adapter if modes is not None and task == "words" else ""
     else:
-        name = {"words": "control", "from_picture": "control_from", "into_picture": "control_into"}[task]
-        found = getattr(modes, name, "")
+        stem = "union" if control == "union" else "control"
+        found = getattr(modes, stem + {"words": "", "from_picture": "_from", "into_picture": "_into"}[task], "")
     if not found:
-        under = {"": "", "controlnet": " under the control of a picture", "t2i-adapter": " with a T2I adapter"}[control]
+        under = {"": "", "t2i-adapter": " with a T2I adapter"}.get(control, " under the control of a picture")
         raise ModelUnfit(
             f"This kind of model ({family}) cannot {_SAYS[task]}{under}.", "Choose another model.",
             field="controls" if control else {"from_picture": "image", "into_picture": "mask"}.get(task, "model"),
         )  # fmt: skip
     return str(found)
+
+
+def name_of(family: str, task: Task) -> str:
+    """The class that does a task without control, or an empty string."""
+    known = PIPELINES.get(family)
+    return family if task == "words" else str(getattr(known.modes, task, "")) if known is not None else ""
 
 
 def derived(pipe: Any, class_name: str, **parts: Any) -> Any:

@@ -6,6 +6,7 @@ Knows recipes and pipelines; keeps nothing between jobs.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -18,20 +19,27 @@ from studio.core.cards import ModelCard
 from studio.core.problems import ModelUnfit
 from studio.core.recipes import ImageRecipe
 from studio.engines.context import RunContext
-from studio.engines.image import modes, starting
+from studio.engines.image import blending, modes, prompts, starting
 from studio.engines.image.additions import Additions, seamless, varied
 from studio.engines.image.asking import Asked, Guide, ask, multiple_of, own_size
+from studio.engines.image.blending import Blend
 from studio.engines.image.starting import Start
 from studio.engines.image.watching import Watch, finite_pixels, reported
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One call of a pipeline. `begin`: the picture it begins from, if any."""
+    """One call of a pipeline.
+
+    Attributes:
+        begin: the picture it begins from, if any.
+        blends: the pipeline knows no mask; what is to be kept is laid back after each step.
+    """
 
     pipe: Any
     asked: Asked
     begin: Start | None = None
+    blends: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,12 +47,14 @@ class Painting:
     """A job.
 
     Attributes:
+        pipe: the model's own pipeline it was planned for.
         first: what is run for each picture. second: makes the second run from the picture of the first, if one is
             asked for.
         largest: of the two, the one that takes more memory.
         steps: of one picture, both runs together. total: of the job.
     """
 
+    pipe: Any
     recipe: ImageRecipe
     first: Turn
     second: Callable[[Image.Image], Turn] | None
@@ -73,23 +83,25 @@ def planned(
     references = [starting.opened(each.image, ctx).convert("RGB") for each in recipe.references]
 
     def turn(task: modes.Task, recipe: ImageRecipe, begin: Start | None, note: Callable[[str], None]) -> Turn:
-        way, parts = _control(recipe, networks, ctx)
-        able = modes.derived(pipe, modes.class_for(family, task, way), **parts)
+        way, parts = _control(recipe, networks)
+        blends = task == "into_picture" and blending.is_needed(pipe, modes.name_of(family, task))
+        able = modes.derived(pipe, modes.class_for(family, "from_picture" if blends else task, way), **parts)
         size = begin.size if begin is not None else (recipe.width or own[0], recipe.height or own[1])
         guides = [
             Guide(_guiding(control.filter, starting.opened(control.image, ctx), begin, size), control.weight,
                   control.start, control.end)
             for control in recipe.controls
         ]  # fmt: skip
-        asked = ask(able, scheduler, card, recipe, note, begin=begin, guides=guides, references=references)
-        return Turn(able, asked, begin)
+        seen = dataclasses.replace(begin, mask=None) if begin is not None and blends else begin
+        asked = ask(able, scheduler, card, recipe, note, begin=seen, guides=guides, references=references)
+        return Turn(able, asked, begin, blends)
 
     first = turn(task, recipe, begin, ctx.note)
     if recipe.enlarge <= 1.0:
-        return Painting(recipe, first, None, first.asked, recipe.steps, float(recipe.steps * recipe.count))
+        return Painting(pipe, recipe, first, None, first.asked, recipe.steps, float(recipe.steps * recipe.count))
     if begin is not None and begin.mask is not None:
         ctx.note("A second pass works on whole pictures; for a repainted part it was left out.")
-        return Painting(recipe, first, None, first.asked, recipe.steps, float(recipe.steps * recipe.count))
+        return Painting(pipe, recipe, first, None, first.asked, recipe.steps, float(recipe.steps * recipe.count))
     size = tuple(max(multiple, round(side * recipe.enlarge / multiple) * multiple) for side in first.asked.painted)
     steps = recipe.enlarge_steps or recipe.steps
     again = msgspec.structs.replace(
@@ -104,10 +116,10 @@ def planned(
     blank = Image.new("RGB", (size[0], size[1]))
     largest = turn("from_picture", again, Start((size[0], size[1]), blank), ctx.note).asked
     each = recipe.steps + steps
-    return Painting(recipe, first, second, largest, each, float(each * recipe.count))
+    return Painting(pipe, recipe, first, second, largest, each, float(each * recipe.count))
 
 
-def _control(recipe: ImageRecipe, networks: list[Any], ctx: RunContext) -> tuple[str, dict[str, Any]]:
+def _control(recipe: ImageRecipe, networks: list[Any]) -> tuple[str, dict[str, Any]]:
     """How the control networks act, and the part of the pipeline they are."""
     if not networks:
         return "", {}
@@ -135,22 +147,28 @@ def _guiding(filter: str, picture: Image.Image, begin: Start | None, size: tuple
 
 
 @contextlib.contextmanager
-def running(turn: Turn, recipe: ImageRecipe, seeds: list[int], watch: Watch) -> Iterator[dict[str, Any]]:
+def running(
+    turn: Turn, recipe: ImageRecipe, seeds: list[int], watch: Watch, additions: Additions, ctx: RunContext
+) -> Iterator[dict[str, Any]]:
     """What is laid around one call of a pipeline. Yields the arguments of the call."""
     import torch
 
     asked = turn.asked
+    words = prompts.encode(
+        turn.pipe, recipe.prompt, recipe.negative, reading=recipe.reading, clip_skip=recipe.clip_skip,
+        guidance_on=recipe.guidance > 1, note=ctx.note, cache=additions.words, state=additions.state, check=ctx.check,
+    )  # fmt: skip
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    blend = Blend(turn.begin, seeds[0]) if turn.blends and turn.begin is not None else None
     more: dict[str, Any] = {"num_images_per_prompt": len(seeds)} if len(seeds) > 1 else {}
     with (
         finite_pixels(turn.pipe, watch),
-        reported(turn.pipe, asked, watch) as reports,
+        reported(turn.pipe, asked, watch, blend) as reports,
         seamless(turn.pipe, recipe.seamless),
         varied(turn.pipe, recipe.variation_seed or 0, recipe.variation),
     ):
-        yield {
-            **asked.arguments, **reports, **more, "generator": generators[0] if len(seeds) == 1 else generators,
-        }  # fmt: skip
+        arguments = prompts.replaced(asked.arguments, words) | reports | more
+        yield arguments | {"generator": generators[0] if len(seeds) == 1 else generators}
 
 
 def pictures_in(output: Any, size: tuple[int, int] | None, finite: bool, count: int) -> list[Image.Image]:

@@ -60,13 +60,22 @@ class Watch:
 
 
 @contextlib.contextmanager
-def reported(pipe: Any, asked: Asked, watch: Watch) -> Iterator[dict[str, Any]]:
-    """Arguments that make the pipeline call `watch` at each step, in the best way it has."""
+def reported(
+    pipe: Any, asked: Asked, watch: Watch, blend: Callable[[Any, int, Any], Any] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Arguments that make the pipeline call `watch` at each step, in the best way it has.
+
+    Args:
+        blend: makes other latents of those after a step, given the pipeline, the step from 0, and them.
+    """
     if asked.reports == "step_end":
 
         def on_step(pipeline: Any, i: int, _t: Any, values: dict[str, Any]) -> dict[str, Any]:
-            watch.step(i + 1, _calls(pipeline, asked), values.get("latents"))
-            return {}  # nothing is handed back, so nothing is replaced
+            latents = values.get("latents")
+            if blend is not None and latents is not None:
+                latents = blend(pipeline, i, latents)
+            watch.step(i + 1, _calls(pipeline, asked), latents)
+            return {} if blend is None else {"latents": latents}  # what is not handed back is not replaced
 
         yield {"callback_on_step_end": on_step}
     elif asked.reports == "callback":

@@ -229,7 +229,10 @@ def test_a_prompt_too_long_for_the_model_is_said_with_the_number_of_tokens_cut(
 ) -> None:
     # a token per letter, and one each for start and end
     result = engine_of("sd").run(recipe(prompt="red " * 8), around.ctx)
-    assert result.notes == ("The prompt has 26 tokens; this model reads 20, so the last 6 were cut off.",)
+    cut = "The prompt has 26 tokens; this model reads 20, so the last 6 were cut off."
+    assert result.notes == (f"{cut} With prompt weights at “a1111” all of it is read.",)
+    whole = engine_of("sd").run(recipe(prompt="red " * 8, reading="a1111"), around.ctx)
+    assert whole.notes == ()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -95,9 +95,7 @@ def commands(
         Unfit: this system has no such build.
     """
     check(backend, platform)
-    # No --isolated and no --index-url: the user's pip settings say where packages come from.
-    pip = [python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
-    pip += ["--only-binary=:all:"]  # a source package would need a compiler, and minutes
+    pip = _pip(python)
 
     torch = f"torch=={pins['torch']}"
     index: list[str] = []
@@ -116,6 +114,17 @@ def commands(
         source = ["--index-url", LLAMA_INDEX + LLAMA_BUILD[backend]]
         made.append([*pip, "--force-reinstall", "--no-deps", *source, f"xllamacpp=={pins['xllamacpp']}"])
     return made
+
+
+def bare(python: str, packages: list[str]) -> list[list[str]]:
+    """The pip commands for packages that come without what they ask for; none where there are no such packages."""
+    return [[*_pip(python), "--no-deps", *packages]] if packages else []
+
+
+def _pip(python: str) -> list[str]:
+    # No --isolated and no --index-url: the user's pip settings say where packages come from.
+    made = [python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+    return [*made, "--only-binary=:all:"]  # a source package would need a compiler, and minutes
 
 
 def name_of(requirement: str) -> str:

@@ -138,10 +138,15 @@ def requirements(project: str, extras: list[str], gemma: bool) -> list[str]:
 
 def plan(places: Places, build: str, extras: list[str], gemma: bool, **how: Any) -> list[list[str]]:
     """The pip commands for these choices."""
+    import tomllib
+
     with open(places.constraints, encoding="utf-8") as file:
         pins = builds.read_pins(file.read())
     wanted = requirements(places.project, extras, gemma)
-    return builds.commands(build, sys.platform, places.python(), wanted, places.constraints, pins, **how)
+    made = builds.commands(build, sys.platform, places.python(), wanted, places.constraints, pins, **how)
+    with open(places.project, "rb") as file:
+        bare = tomllib.load(file).get("tool", {}).get("studio", {}).get("bare", [])
+    return [*made, *builds.bare(places.python(), bare)]
 
 
 def stamp_of(places: Places, build: str, extras: list[str], gemma: bool) -> str:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,14 +19,22 @@ import msgspec
 from studio import __version__
 from studio.app.home import default_home
 from studio.core.events import Cancelled, EndEvent, Failed
-from studio.core.jobs import Job
+from studio.core.grids import Axis, Group, chosen, parse_values
+from studio.core.jobs import Job, JobState
 from studio.core.paths import Paths
 from studio.core.problems import BadRecipe, Problem, StudioError
 from studio.core.recipes import RECIPES, WORDS, Field, fields
 from studio.core.text import clean
 from studio.core.works import Work
 
-VERBS = {"text": "text", "image": "image", "speak": "speech"}  # the command's word -> kind of work
+VERBS = {
+    "text": "text",
+    "image": "image",
+    "speak": "speech",
+    "edit": "edit",
+    "upscale": "upscale",
+    "cutout": "cutout",
+}  # the command's word -> kind of work
 
 EXIT_PROBLEM, EXIT_USAGE, EXIT_CANCELLED = 1, 2, 130
 
@@ -81,11 +91,24 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
     _command(commands, "window", "open the window, as no command does", _window)
-    about = {"text": "write a text", "image": "paint a picture", "speak": "read a text aloud"}
+    about = {
+        "text": "write a text", "image": "paint a picture", "speak": "read a text aloud",
+        "edit": "cut, turn, resize or recolour a picture", "upscale": "enlarge a picture",
+        "cutout": "make a picture's background transparent",
+    }  # fmt: skip
     for verb, kind in VERBS.items():
         sub = _command(commands, verb, about[verb], _make)
         sub.set_defaults(kind=kind)
         _add_fields(sub, kind)
+
+    sub = _command(commands, "grid", "paint variations side by side, and a labelled sheet of them", _grid)
+    sub.set_defaults(kind="image")
+    example = "what changes %s, for example “steps=10, 20, 30”, “guidance=3-9 (+3)”, “scheduler=ddim, euler a”"
+    sub.add_argument("--x", required=True, metavar="FIELD=VALUES", help=example % "from left to right")
+    sub.add_argument("--y", metavar="FIELD=VALUES", help="what changes from top to bottom")
+    sub.add_argument("--z", metavar="FIELD=VALUES", help="what changes from block to block")
+    sub.add_argument("--ground", choices=("light", "dark"), default="light", help="ground of the sheet (%(default)s)")
+    _add_fields(sub, "image")
 
     sub = _command(commands, "redo", "make a work again, the same", _redo)
     sub.add_argument("id", help="the work's id, or the beginning of it")
@@ -104,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = _command(commands, "works", "list works, newest first", _works)
     sub.add_argument("--limit", type=int, default=50, help="how many (%(default)s)")
-    sub.add_argument("--kind", choices=sorted(set(VERBS.values())), default="", help="only this kind")
+    sub.add_argument("--kind", choices=sorted(WORDS), default="", help="only this kind")
     sub.add_argument("--remove", metavar="ID", help="put a work into the bin; its files stay until that is emptied")
     sub.add_argument("--restore", metavar="ID", help="take a work out of the bin")
     sub.add_argument("--bin", action="store_true", help="list what is in the bin")
@@ -135,9 +158,11 @@ def _command(commands: Any, name: str, help: str, run: Any) -> argparse.Argument
 
 
 def _add_fields(sub: argparse.ArgumentParser, kind: str) -> None:
-    words = WORDS[kind]
+    words = WORDS.get(kind, "")
     for field in fields(RECIPES[kind]):
-        if field.name == words:
+        if field.required and field.refers == "picture":
+            sub.add_argument(field.name, metavar="PICTURE", help=f"{field.help}")
+        elif field.name == words:
             sub.add_argument("words", metavar=words.upper(), nargs="?", help=f"{field.help} “-” reads standard input.")
             sub.add_argument(f"--{words}-file", dest="words_file", metavar="FILE", help="read it from a text file")
         else:
@@ -153,13 +178,22 @@ def _add_field(sub: argparse.ArgumentParser, field: Field) -> None:
     unit = f" [{field.unit}]" if field.unit else ""
     help = f"{field.help}{unit}{default}".replace("%", "%%")
     common: dict[str, Any] = {"dest": field.name, "default": None, "help": help}
-    if field.type == "bool":
+    if field.type == "bool" and field.default:
+        sub.add_argument(*names, action=argparse.BooleanOptionalAction, **common)
+    elif field.type == "bool":
         sub.add_argument(*names, action="store_true", **common)
     elif field.type == "strings":
         sub.add_argument(*names, action="append", metavar="STRING", **common)
     elif field.type == "choice":
         sub.add_argument(*names, choices=field.choices, **common)
-    elif field.type == "other" or field.item:
+    elif field.type == "structs" and field.item is not None:
+        parts = [f.name for f in fields(field.item)] or [f.name for f in msgspec.structs.fields(field.item)]
+        form = "=…,".join(parts) + "=…"
+        sub.add_argument(*names, action="append", type=_parts_of(parts), metavar=form, **common)
+    elif field.type == "struct" and field.item is not None:
+        parts = [f.name for f in fields(field.item)]
+        sub.add_argument(*names, type=_parts_of(parts), metavar="=…,".join(parts) + "=…", **common)
+    elif field.type == "other":
         sub.add_argument(*names, type=_json_value, metavar="JSON", **common)
     else:
         sub.add_argument(*names, type={"int": _whole, "float": _number}.get(field.type, str), **common)
@@ -179,6 +213,34 @@ def _number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"“{text[:40]}” is not a number") from None
 
 
+def _parts_of(parts: list[str]) -> Callable[[str], Any]:
+    """Reads “model=soft,weight=0.7”, “soft,0.7” in the order of declaration, or JSON."""
+
+    def read(text: str) -> Any:
+        if text.lstrip().startswith(("{", "[")):
+            return _json_value(text)
+        found: dict[str, Any] = {}
+        for at, piece in enumerate(text.split(",")):
+            name, equals, value = piece.partition("=")
+            if not equals and at >= len(parts):
+                raise argparse.ArgumentTypeError(f"“{text[:60]}” has more parts than {', '.join(parts)}")
+            name, value = (name.strip(), value) if equals else (parts[at], name)
+            found[name] = _plain_value(value.strip())
+        return found
+
+    return read
+
+
+def _plain_value(text: str) -> Any:
+    """A number where it is one, else the text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 def _json_value(text: str) -> Any:
     try:
         return msgspec.json.decode(text.encode())
@@ -188,8 +250,10 @@ def _json_value(text: str) -> Any:
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
     kind = options.kind
-    given = {f.name: getattr(options, f.name, None) for f in fields(RECIPES[kind]) if f.name != WORDS[kind]}
-    given[WORDS[kind]] = _words(options)
+    words = WORDS.get(kind, "")
+    given = {f.name: getattr(options, f.name, None) for f in fields(RECIPES[kind]) if f.name != words}
+    if words:
+        given[words] = _words(options)
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -228,6 +292,77 @@ def _make(options: argparse.Namespace) -> int:
         return _follow(session, job, options.json)
 
 
+def _grid(options: argparse.Namespace) -> int:
+    axes = [_axis(text) for text in (options.x, options.y, options.z)]
+    with _session() as session:
+        checked = session.recipe("image", _given(options))
+        group = session.grid(checked.recipe, *axes, ground=options.ground)
+        return _report_group(session, _follow_group(session, group, options.json), options.json)
+
+
+def _axis(text: str | None) -> Axis | None:
+    if text is None:
+        return None
+    field, equals, values = text.partition("=")
+    if not equals:
+        raise _Usage(f"“{text[:40]}” names no values.", "Write it as FIELD=VALUES, for example “steps=10, 20, 30”.")
+    return Axis(chosen(field).name, parse_values(field, values))
+
+
+def _follow_group(session: Any, group: Group, quiet: bool) -> Group:
+    """Wait for a grid. Ctrl+C (or a polite kill) cancels it as a whole, and what was made by then gets its sheet."""
+    asked, told = threading.Event(), False
+    draw = not quiet and sys.stderr.isatty()
+    before = {number: signal.signal(number, lambda *_: asked.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        # whoever called this waits for an exit code, not for room on a disk: the next start goes on with it
+        while group.state in ("making", "sheet") and session.problem is None:
+            if asked.is_set() and not told:
+                told = True
+                session.cancel_group(group.id)
+            if draw:
+                now = "cancelling …" if told else f"picture {min(group.ended + 1, len(group.jobs))}/{len(group.jobs)}"
+                print(f"\r\x1b[2K{'the sheet' if group.state == 'sheet' else now}", end="", file=sys.stderr, flush=True)
+            group = session.wait_group(group.id, 0.2)
+        return group
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if draw:
+            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+
+
+def _report_group(session: Any, group: Group, as_json: bool) -> int:
+    jobs = session.jobs_of(group.jobs)
+    failed = [job.problem for job in jobs if job.problem is not None]
+    if group.state == "making" or group.state == "sheet":
+        waits = Problem("not_saved", "Not all of it could be saved yet.", "Make room; “studio jobs --run” goes on.")
+        return _complain(session.problem or waits, as_json, EXIT_PROBLEM)
+    works = [work for job in jobs for work in session.works_of(job.id)]
+    sheet = next(iter(session.works_of(group.sheet)), None) if group.sheet else None
+    if sheet is None and group.state != "cancelled":
+        problem = failed[0] if failed else Problem("failed", "No sheet could be made.")
+        return _complain(problem, as_json, EXIT_PROBLEM)
+    if as_json and sheet is not None:
+        made = {
+            "group": group.id, "state": group.state, "sheet": _describe(session, sheet),
+            "works": [_describe(session, work) for work in works],
+            "problems": [msgspec.to_builtins(problem) for problem in failed],
+        }  # fmt: skip
+        print(msgspec.json.encode(made).decode())
+    elif sheet is not None:
+        for work in works:
+            print(f"{work.id}  {session.path(work)}")
+        print(f"{sheet.id}  {session.path(sheet)}")
+        for problem in failed:
+            print(problem.sentence, file=sys.stderr)
+    if any(job.state is JobState.CANCELLED for job in jobs) or group.state == "cancelled":
+        kept = f" {len(works)} finished before that and are kept." if works else ""
+        problem = Problem("cancelled", f"Cancelled.{kept}")
+        return EXIT_CANCELLED if as_json and sheet is not None else _complain(problem, as_json, EXIT_CANCELLED)
+    return 0
+
+
 def _redo(options: argparse.Namespace) -> int:
     with _session() as session:
         return _follow(session, session.redo(options.id), options.json)
@@ -236,7 +371,13 @@ def _redo(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     with _session() as session:
         more = {} if options.quality is None else {"quality": options.quality}
-        job = session.export(options.id, Path(options.to), overwrite=bool(options.overwrite), **more)
+        job = session.export(
+            options.id,
+            Path(options.to),
+            overwrite=bool(options.overwrite),
+            metadata=options.metadata is not False,
+            **more,
+        )
         return _follow(session, job, options.json)
 
 
@@ -299,6 +440,8 @@ def _jobs(options: argparse.Namespace) -> int:
         if options.run_waiting:
             for job_id in session.mine():
                 session.wait(job_id)
+            for group_id in session.my_groups():
+                session.wait_group(group_id)
         jobs = session.jobs(limit=max(1, options.limit))
         if options.json:
             print(msgspec.json.encode({"jobs": [_describe_job(job) for job in jobs]}).decode())

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import msgspec
 
-from studio.app.models import Models
 from studio.core.cards import ADDITIONS, ModelCard
 from studio.core.named import Named, renamed
 from studio.core.problems import BadRecipe, ModelUnfit, NotFound, StudioError
@@ -22,12 +21,21 @@ R = TypeVar("R", bound=Recipe)
 
 
 class Names:
-    """Finds what recipes name. `work` finds a work by its id and raises NotFound; `path` tells where its file lies."""
+    """Finds what recipes name.
+
+    Args:
+        choose: finds a card by its kind and its name or path. work: a work by its id; raises NotFound.
+        path: tells where a work's file lies.
+    """
 
     def __init__(
-        self, inputs: Inputs, models: Models, work: Callable[[str], Work], path: Callable[[Work], Path]
-    ) -> None:  # fmt: skip
-        self._inputs, self._models, self._work, self._path = inputs, models, work, path
+        self,
+        inputs: Inputs,
+        choose: Callable[[str, str], ModelCard],
+        work: Callable[[str], Work],
+        path: Callable[[Work], Path],
+    ) -> None:
+        self._inputs, self._choose, self._work, self._path = inputs, choose, work, path
 
     def resolved(self, recipe: R, card: ModelCard) -> tuple[R, dict[str, ModelCard]]:
         """The recipe with every name made durable, and the cards of the additions it names, by id.
@@ -43,7 +51,7 @@ class Names:
             try:
                 if named.refers == "picture":
                     return self.kept(named.value)
-                addition = self._models.choose(named.refers, named.value)
+                addition = self._choose(named.refers, named.value)
                 _check_base(addition, card)
             except StudioError as error:
                 if not error.problem.field:

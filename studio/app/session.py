@@ -9,32 +9,37 @@ import contextlib
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from studio.app import fit
+from studio.app.asides import Asides, plain
 from studio.app.ends import ATTEMPTS, Ends, set_aside
+from studio.app.groups import Groups, Host, Ready
 from studio.app.machine import is_alive, physical_cores, this_process
 from studio.app.models import Models
 from studio.app.names import Names
 from studio.app.settings import load_settings, save_settings
 from studio.app.shelf import Shelf
 from studio.core.cards import ModelCard
-from studio.core.events import Again, Cancelled, EndEvent, Event, Held, Queued
+from studio.core.events import Again, Cancelled, EndEvent, Event, Failed, Held, Queued, Shown
+from studio.core.grids import Axis, Group
 from studio.core.jobs import Job, JobState
 from studio.core.lanes import Lane
 from studio.core.paths import Paths
 from studio.core.plans import MEMORY_MODES, Plan
-from studio.core.problems import NotFound, NotSaved, Problem, StudioError
+from studio.core.problems import NotFound, NotRead, NotSaved, Problem, StudioError
 from studio.core.recipes import (
     Checked,
     EditRecipe,
     ExportRecipe,
+    ImageRecipe,
     MadeWith,
     Recipe,
+    SheetRecipe,
     UpscaleRecipe,
     check,
     kind_of,
@@ -42,13 +47,13 @@ from studio.core.recipes import (
     recheck,
 )
 from studio.core.settings import Settings, changed
-from studio.core.text import clean
+from studio.core.text import clean, shown
 from studio.core.works import Change, Result
 from studio.library import restore
 from studio.library.backups import back_up, due
 from studio.library.conversations import Conversations
 from studio.library.database import Database
-from studio.library.exports import check_target
+from studio.library.exports import asks_size, check_target
 from studio.library.files import Files
 from studio.library.inputs import Inputs
 from studio.library.jobs import BadTransition, Jobs
@@ -58,6 +63,9 @@ from studio.runtime import messages as m
 from studio.runtime.pool import MakeLink, Pool
 from studio.runtime.schedule import Waiting, share_of_threads
 
+if TYPE_CHECKING:
+    from studio.app.imports import Taken
+
 Listener = Callable[[Event | Change], None]
 
 # A recipe kind is a lane: kinds do not wait for one another.
@@ -65,6 +73,9 @@ BACKUP_HOURS = 20.0  # once a day for whoever begins a little earlier each day
 # What needs no model has a card all the same: it says which engine does it.
 _EXPORT_CARD = ModelCard(id="files", name="Files", kind="export", engine="export.files", path="", format="", sha256="-")
 _EDIT_CARD = ModelCard(id="edit", name="Edit", kind="edit", engine="image.edit", path="", format="", sha256="-")
+_SHEET_CARD = ModelCard(
+    id="sheet", name="Sheet", kind="sheet", engine="image.sheet", path="", format="", sha256="-"
+)  # fmt: skip
 _LANCZOS = ModelCard(id="", name="Lanczos", kind="upscale", engine="image.edit", path="", format="", sha256="-")
 
 
@@ -126,8 +137,14 @@ class Session(Shelf):
         library = Works(self._database), Conversations(self._database), Files(paths), Inputs(paths)
         super().__init__(*library, self._told_all)
         self._models = Models(paths, self._database)
-        self._names = Names(self._inputs, self._models, self.work, self.path)
+        self._names = Names(self._inputs, lambda kind, name: self._models.choose(kind, name), self.work, self.path)
+        self._asides = Asides(self._files)
         self._ends = Ends(self._database, self._jobs, self._works, self._files, self._ended_as, self._all_well)
+        host = Host(
+            self._fitted, self._line_up, self.cancel, self._runs_elsewhere, self._names.kept, self._inputs.add,
+            self.path, self.models, self._told_all,
+        )  # fmt: skip
+        self._groups = Groups(self._database, self._jobs, self._works, self._me, host)
         self._pool = Pool(_Journal(self), paths.logs / "workers.log", make_link=make_link)
         self._set_pool(self.settings)
         self._keep_pause = keep_pause and not self.read_only
@@ -214,6 +231,8 @@ class Session(Shelf):
         """The recipe with all that was left open decided; its model; and the additions it names, by id."""
         if isinstance(recipe, ExportRecipe):
             work = self.work(recipe.work)
+            if asks_size(recipe.to):
+                return msgspec.structs.replace(recipe, work=work.id), _EXPORT_CARD, {}
             to = str(Path(recipe.to).absolute())  # the worker lives in another folder
             check_target(work.kind, to, recipe.overwrite, self.path(work))
             return msgspec.structs.replace(recipe, work=work.id, to=to), _EXPORT_CARD, {}
@@ -229,6 +248,8 @@ class Session(Shelf):
         """The card of the model that makes this recipe, or of the engine that needs none."""
         if isinstance(recipe, EditRecipe):
             return _EDIT_CARD
+        if isinstance(recipe, SheetRecipe):
+            return _SHEET_CARD
         if isinstance(recipe, UpscaleRecipe) and not recipe.model:
             return _LANCZOS
         return self.model(kind_of(recipe), model_of(recipe))
@@ -239,21 +260,72 @@ class Session(Shelf):
         self._tell(Queued(job=job.id), Change(jobs=(job.id,)))
         return _waiting(job, card)
 
+    def _line_up(self, ready: Iterable[Ready]) -> None:
+        self._pool.add_all([self._lined_up(*each) for each in ready])
+
     def redo(self, work_id: str) -> Job:
         """Make a work again, in the circumstances it was first made in."""
         work = self.work(work_id)
         return self.submit(work.recipe, redo_of=work.id)
 
     def retry(self, job_id: str) -> Job:
-        """Run an ended job's recipe once more, as a new job; also one of an earlier session."""
-        return self.submit(self.job(job_id).recipe)
+        """Run an ended job's recipe once more, as a new job; also one of an earlier session. A lost cell of a grid
+        takes its place there again."""
+        job = self.job(job_id)
+        return self._groups.retry(job) or self.submit(job.recipe)
 
-    def export(self, work_id: str, to: Path, *, quality: int = 90, overwrite: bool = False) -> Job:
-        """Write a work to a file of the user's choice; the ending decides the format."""
-        recipe = check(
-            "export", {"work": work_id, "to": str(Path(to).absolute()), "quality": quality, "overwrite": overwrite}
-        ).recipe
-        return self.submit(recipe)
+    def export(
+        self, work_id: str, to: Path, *, quality: int = 90, overwrite: bool = False, metadata: bool = True
+    ) -> Job:
+        """Write a work to a file of the user's choice; the ending decides the format.
+
+        Args:
+            metadata: write into the file how it was made.
+        """
+        given = {"work": work_id, "to": str(Path(to).absolute()), "quality": quality, "overwrite": overwrite}
+        return self.submit(check("export", {**given, "metadata": metadata}).recipe)
+
+    def aside(
+        self,
+        kind: str,
+        given: dict[str, Any],
+        listener: Callable[[Event], None],
+        pictures: Mapping[str, bytes] | None = None,
+    ) -> str:
+        """Make something only to look at it: nothing of it is kept, and it is no job of the library.
+
+        Args:
+            given: as for `recipe`. An export whose `to` is a bare ending, such as ".webp", tells the file's size.
+            listener: told of its events on the pool's threads; the last is Shown, Failed or Cancelled.
+            pictures: field -> encoded picture, for what is not kept either.
+
+        Returns:
+            An id for `drop`.
+
+        Raises:
+            BadRecipe, ModelMissing, ModelBroken, ModelRefused, ModelUnfit: nothing was begun.
+        """
+        passing = {field: self._inputs.add_passing(data) for field, data in (pictures or {}).items()}
+
+        def told(event: Event) -> None:
+            if isinstance(event, (Shown, Failed, Cancelled)):
+                for each in passing.values():
+                    self._inputs.forget(each)
+            listener(event)
+
+        given = {**given, **{field: each.name for field, each in passing.items()}}
+        recipe, card, cards = self._fitted(plain(self.recipe(kind, given).recipe))
+        passing = {field: self._inputs.stamped(each) for field, each in passing.items()}
+        job = self._asides.begin(recipe, told)
+        with self._lock:
+            self._tasks[job.id] = _Task(job, card, cards)
+        self._pool.add(_waiting(job, card))
+        return job.id
+
+    def drop(self, aside_id: str) -> None:
+        """Stop what is made only to be looked at; one that has ended is left alone."""
+        if aside_id in self._asides:
+            self._pool.cancel(aside_id)
 
     def cancel(self, job_id: str) -> Change:
         """Stop a job. Its Cancelled event comes when it is true; an ended job stays as it is."""
@@ -267,6 +339,32 @@ class Session(Shelf):
                 self._jobs.end(job.id, JobState.CANCELLED)
                 self._tell(Cancelled(job=job.id), Change(jobs=(job.id,)))
         return Change(jobs=(job.id,))
+
+    def grid(
+        self, recipe: ImageRecipe, x: Axis, y: Axis | None = None, z: Axis | None = None, **more: Any
+    ) -> Group:  # fmt: skip
+        """Line up every combination of some values as one group, which ends in a labelled sheet. See Groups.grid."""
+        return self._groups.grid(recipe, x, y, z, **more)
+
+    def group(self, group_id: str) -> Group:
+        """Raises NotFound."""
+        return self._groups.get(group_id)
+
+    def groups(self, *, limit: int = 100, unfinished: bool = False) -> list[Group]:
+        """Groups, newest first; `unfinished`: all that have not ended, and no others."""
+        return self._groups.open() if unfinished else self._groups.recent(limit)
+
+    def my_groups(self) -> list[str]:
+        """Ids of the groups that this session sees to and that have not ended."""
+        return self._groups.mine()
+
+    def wait_group(self, group_id: str, timeout: float | None = None) -> Group:
+        """Wait until a group has ended, or so many seconds have passed. Returns how it stands."""
+        return self._groups.wait(group_id, timeout)
+
+    def cancel_group(self, group_id: str) -> Change:
+        """Stop a group as a whole; what is made by then is kept and gets its sheet. Raises NotFound."""
+        return self._groups.cancel(group_id)
 
     def move(self, job_id: str, *, priority: int | None = None, before: str = "", after: str = "") -> Change:
         """Give a waiting job another priority, or put it before or after another waiting one, whose priority it takes.
@@ -332,7 +430,7 @@ class Session(Shelf):
 
     def queue(self) -> list[str]:
         """Ids of the waiting jobs, in the order in which they will run."""
-        return [w.job for w in self._pool.queue()]
+        return [w.job for w in self._pool.queue() if w.job not in self._asides]
 
     def jobs(self, *, limit: int = 100) -> list[Job]:
         """Jobs, newest first."""
@@ -367,7 +465,7 @@ class Session(Shelf):
     def mine(self) -> list[str]:
         """Ids of this session's jobs that have not ended."""
         with self._lock:
-            return list(self._tasks)
+            return [job_id for job_id in self._tasks if job_id not in self._asides]
 
     def resume_waiting(self) -> Change:
         """Run the jobs that earlier sessions left waiting."""
@@ -377,6 +475,7 @@ class Session(Shelf):
             if job.state is JobState.QUEUED and job.id not in self._tasks and not self._runs_elsewhere(job)
         ]
         if not waiting:
+            self._groups.take_up()
             return Change()
         self._jobs.take((job.id for job in waiting), self._me)
         cards: dict[tuple[str, str], ModelCard] = {}  # looked up once, however many jobs want the same
@@ -389,6 +488,7 @@ class Session(Shelf):
                 continue
             lined_up.append(self._lined_up(job, card, additions))
         self._pool.add_all(lined_up)
+        self._groups.take_up()
         return Change(jobs=tuple(w.job for w in lined_up))
 
     @property
@@ -433,6 +533,22 @@ class Session(Shelf):
         card = self._models.add(path)
         self._tell(Change(models=(card.id,)))
         return card
+
+    def found_in(self, path: Path) -> Taken | None:
+        """How a picture of another program was made, in the studio's terms; None where its file does not say.
+
+        Raises:
+            NotRead: the file cannot be read.
+        """
+        from studio.app.imports import taken  # when first needed: most starts need none of it
+        from studio.library import metadata
+
+        try:
+            with open(path, "rb") as stream:
+                found = metadata.read(stream)
+        except OSError as error:
+            raise NotRead(f"“{shown(path.name)}” cannot be read: {error.strerror or error}.") from None
+        return taken(found, self.models()) if found is not None else None
 
     def warm(self, kind: str, model: str = "") -> Change:
         """Load a model in the background, so that the first job starts at once. Whether that worked is in `lanes()`.
@@ -503,6 +619,8 @@ class Session(Shelf):
                     self.wait(job, self.settings.grace_seconds + 10)
         self._pool.close()
         self._ends.close()
+        self._groups.close()
+        at_work = [job for job in at_work if job not in self._asides]
         for job in at_work if running == "requeue" else ():
             with contextlib.suppress(BadTransition):
                 self._jobs.requeue(job)
@@ -555,7 +673,8 @@ class Session(Shelf):
         recipe = task.job.recipe
         try:
             with self._database.transaction():  # both or neither: what cannot be staged is not running
-                self._jobs.start(job_id)
+                if job_id not in self._asides:
+                    self._jobs.start(job_id)
                 out_dir = self._files.fresh_staging(job_id)
                 if isinstance(recipe, ExportRecipe):
                     self._write_request(recipe, out_dir)
@@ -564,7 +683,8 @@ class Session(Shelf):
                 f"The staging folder cannot be written: {error.strerror or error}.",
                 "Make room on the disk; what waits goes on by itself.",
             ) from None
-        self._tell(Change(jobs=(job_id,)))
+        if job_id not in self._asides:
+            self._tell(Change(jobs=(job_id,)))
         plan = self._plan(recipe.made_with, task.job.kind, busy)
         return m.Run(
             job=job_id,
@@ -594,12 +714,17 @@ class Session(Shelf):
     def _conclude(
         self, job_id: str, state: JobState, result: Result | None = None, problem: Problem | None = None
     ) -> None:  # fmt: skip
+        if job_id in self._asides:
+            with self._lock:
+                self._tasks.pop(job_id, None)
+            self._asides.end(job_id, state, result, problem)
+            return
         with self._lock:
             job = self._tasks[job_id].job
         self._ends.end(job, state, result, problem)
 
     def _failed(self, job_id: str, problem: Problem) -> None:
-        died = problem.code in ("worker_died", "device_lost", "out_of_memory")
+        died = problem.code in ("worker_died", "device_lost", "out_of_memory") and job_id not in self._asides
         if died and self.job(job_id).attempts >= ATTEMPTS:
             problem = set_aside(problem)
         self._conclude(job_id, JobState.FAILED, problem=problem)
@@ -608,7 +733,7 @@ class Session(Shelf):
         """A worker went away under a job: once may be chance, twice is set aside."""
         with self._lock:
             task = self._tasks.get(job_id)
-        if task is None:
+        if task is None or job_id in self._asides:
             return False
         try:
             if self._jobs.get(job_id).attempts >= ATTEMPTS:
@@ -650,6 +775,7 @@ class Session(Shelf):
             while len(self._known_ends) > 1000:
                 del self._known_ends[next(iter(self._known_ends))]
             self._ended.notify_all()
+        self._groups.ended(event)
 
 
 def restore_library(paths: Paths) -> str:
@@ -683,6 +809,8 @@ class _Journal:
         return self._session._hand_over(job, busy)
 
     def happened(self, event: Event) -> None:
+        if self._session._asides.happened(event):
+            return
         self._session._tell(event)
         if isinstance(event, Again):  # it waits again
             self._session._tell(Change(jobs=(event.job,)))

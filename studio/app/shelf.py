@@ -1,23 +1,32 @@
-"""What can be asked of the library: works, stars, the bin, conversations, recipes in files. A part of Session."""
+"""What can be asked of the library: works, stars, the bin, conversations, recipes in files, words for prompts.
+
+A part of Session.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+from studio.core.cards import ModelCard
 from studio.core.conversations import Conversation
 from studio.core.files import sha256_of
-from studio.core.problems import NotFound, NotRead, NotSaved
+from studio.core.paths import Paths
+from studio.core.problems import NotFound, NotRead, NotSaved, ReadOnly
 from studio.core.recipes import Recipe
 from studio.core.text import shown
+from studio.core.wording import Style
 from studio.core.works import Change, Work
 from studio.library import carried, exports
 from studio.library.conversations import Conversations
 from studio.library.files import Files
-from studio.library.inputs import Inputs
+from studio.library.inputs import NAMED, Inputs
 from studio.library.jobs import new_id, now
+from studio.library.prompts import Prompts
+from studio.library.prompts import Worded as Worded  # the window sees the session, not the library
 from studio.library.works import Works
 
 
@@ -38,6 +47,7 @@ class Shelf:
     ) -> None:
         self._works, self._conversations, self._files, self._told = works, conversations, files, told
         self._inputs = inputs
+        self._prompts = Prompts(Paths(inputs.folder.parent))
 
     # -- works ------------------------------------------------------------------------------------------------------
 
@@ -107,6 +117,8 @@ class Shelf:
             raise NotSaved(f"A file in the bin could not be deleted: {error.strerror or error}.") from None
         finally:
             self._works.forget(gone)
+        # pictures that nothing is made from any more go, too; a draft keeps its own by showing them
+        self._inputs.clear({name for recipe in self._works.recipes() for name in NAMED.findall(recipe)})
         return self._told(Change(works=tuple(gone)))
 
     def work(self, work_id: str) -> Work:
@@ -235,3 +247,73 @@ class Shelf:
         if not self._conversations.remove(conversation_id):
             return Change()
         return self._told(Change(conversations=(conversation_id,)))
+
+    # -- words for prompts ------------------------------------------------------------------------------------------
+
+    def prompt_notes(self) -> tuple[str, ...]:
+        """Sentences on damaged files of styles and presets, which were set aside since this was asked last."""
+        return self._prompts.take_notes()
+
+    def styles(self) -> tuple[Style, ...]:
+        """The kept styles, by name. Raises NotRead."""
+        return self._prompts.styles()
+
+    def save_style(self, style: Style) -> Change:
+        """Keep a style, in place of one of the same name. Raises BadRecipe, NotRead, NotSaved."""
+        self._check_writable()
+        self._prompts.save_style(style)
+        return self._told(Change(settings=("styles",)))
+
+    def remove_style(self, name: str) -> Change:
+        """Forget a style; one that is not there changes nothing. Raises NotRead, NotSaved."""
+        self._check_writable()
+        return self._told(Change(settings=("styles",))) if self._prompts.remove_style(name) else Change()
+
+    def import_styles(self, path: Path) -> Change:
+        """Take over what is new in an A1111 styles.csv. Raises NotRead, NotSaved."""
+        self._check_writable()
+        return self._told(Change(settings=("styles",))) if self._prompts.import_styles(path) else Change()
+
+    def export_styles(self, path: Path) -> None:
+        """Write the styles as A1111 reads them, over a file of that name. Raises NotRead, NotSaved."""
+        self._prompts.export_styles(path)
+
+    def presets(self) -> dict[str, dict[str, Any]]:
+        """The kept sets of values for the form of a picture, by name. Raises NotRead."""
+        return self._prompts.presets()
+
+    def save_preset(self, name: str, values: dict[str, Any]) -> Change:
+        """Keep values of that form, without prompt, seed and input pictures. Raises BadRecipe, NotRead, NotSaved."""
+        self._check_writable()
+        self._prompts.save_preset(name, values)
+        return self._told(Change(settings=("presets",)))
+
+    def remove_preset(self, name: str) -> Change:
+        """Forget a preset; one that is not there changes nothing. Raises NotRead, NotSaved."""
+        self._check_writable()
+        return self._told(Change(settings=("presets",))) if self._prompts.remove_preset(name) else Change()
+
+    def wildcards(self) -> tuple[str, ...]:
+        """The names of the wildcard lists, as they are written between two pairs of underscores."""
+        return self._prompts.wildcards()
+
+    def wildcard(self, name: str) -> tuple[str, ...]:
+        """The lines of a wildcard list; none where there is no such list."""
+        return self._prompts.wildcard(name)
+
+    def wildcard_folder(self) -> Path:
+        """Where the lists lie; the folder is made where it is not there yet. Raises NotSaved."""
+        return self._prompts.make_folder()
+
+    def worded(self, given: dict[str, Any], cards: Iterable[ModelCard] = ()) -> Worded:
+        """Make the final words of what the form of a picture gives: see `Prompts.worded`.
+
+        Raises:
+            BadRecipe: the words cannot be made, or would be too long. NotRead: the styles.
+        """
+        return self._prompts.worded(given, cards)
+
+    def _check_writable(self) -> None:
+        reason = getattr(self, "read_only", "")  # the session's; a shelf by itself can always be written to
+        if reason:
+            raise ReadOnly(reason)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from typing import Annotated
 
 import msgspec
@@ -101,6 +103,15 @@ class Finished(_Event, frozen=True, kw_only=True, tag="finished"):
     notes: tuple[str, ...] = ()
 
 
+class Shown(_Event, frozen=True, kw_only=True, tag="shown"):
+    """What was made only to be looked at, see app/asides.py. `data`: its file; `meta`: facts about it."""
+
+    data: bytes = b""
+    seed: int | None = None
+    meta: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+
+
 class Failed(_Event, frozen=True, kw_only=True, tag="failed"):
     """`works` is what had been finished before, or kept in part."""
 
@@ -116,6 +127,6 @@ class Cancelled(_Event, frozen=True, kw_only=True, tag="cancelled"):
 
 Event = (
     Queued | Started | Again | Held | Silent | Loading | Progress | Preview | Token | Piece | Log | Cancelling
-    | Finished | Failed | Cancelled
+    | Finished | Shown | Failed | Cancelled
 )  # fmt: skip
 EndEvent = Finished | Failed | Cancelled

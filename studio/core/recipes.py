@@ -33,11 +33,13 @@ __all__ = [
     "CARRIED_AS",
     "CARRIED_LIMIT",
     "COUNT_FIELD",
+    "LABEL_LIMIT",
     "MODEL_FIELD",
     "PROMPT_LIMIT",
     "RECIPES",
     "SCHEDULERS",
     "SEED_LIMIT",
+    "SHEET_LIMIT",
     "SIGMAS",
     "SPEECH_LIMIT",
     "WORDS",
@@ -55,6 +57,8 @@ __all__ = [
     "Message",
     "Recipe",
     "Reference",
+    "SheetCell",
+    "SheetRecipe",
     "SpeechRecipe",
     "TextRecipe",
     "UpscaleRecipe",
@@ -72,6 +76,8 @@ SEED_LIMIT = 4_294_967_295  # llama.cpp keeps seeds in 32 bits and takes the hig
 
 PROMPT_LIMIT = 262_144  # characters; a text edit needs seconds for more, and no context window takes it
 SPEECH_LIMIT = 1_048_576  # characters: a long novel
+SHEET_LIMIT = 1_000  # pictures of a sheet
+LABEL_LIMIT = 400  # characters of a label on a sheet
 
 # A picture carries its recipe as JSON in a text chunk of this name; a longer one is left out.
 CARRIED_AS = "studio"
@@ -464,6 +470,33 @@ class CutoutRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", 
     made_with: MadeWith | None = None
 
 
+class SheetCell(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One place of a sheet: a picture, or why there is none."""
+
+    image: Annotated[str, picture("Picture", "What stands there.")] = ""
+    why: Annotated[
+        str, about("Instead", "What is written there where there is no picture.", max_length=LABEL_LIMIT)
+    ] = ""
+
+
+_Labels = tuple[Annotated[str, Meta(min_length=1, max_length=LABEL_LIMIT)], ...]
+
+
+class SheetRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="sheet"):
+    """Pictures side by side with labels on top and on the left, block by block, as one picture."""
+
+    cells: Annotated[
+        tuple[SheetCell, ...],
+        about("Pictures", "Row by row, and block by block.", max_length=SHEET_LIMIT),
+    ] = ()
+    across: Annotated[_Labels, about("Columns", "What stands above each column.", max_length=SHEET_LIMIT)] = ()
+    down: Annotated[_Labels, about("Rows", "What stands on the left of each row.", max_length=SHEET_LIMIT)] = ()
+    blocks: Annotated[_Labels, about("Blocks", "What stands above each block.", max_length=SHEET_LIMIT)] = ()
+    ground: Annotated[Literal["light", "dark"], about("Ground", "What the pictures lie on.")] = "light"
+    title: str = ""  # of the grid; the studio fills it in
+    made_with: MadeWith | None = None
+
+
 class ExportRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="export"):
     """A work written to a file of the user's choice; the kept master is never touched."""
 
@@ -479,7 +512,9 @@ class ExportRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", 
     made_with: MadeWith | None = None
 
 
-Recipe = TextRecipe | ImageRecipe | SpeechRecipe | EditRecipe | UpscaleRecipe | CutoutRecipe | ExportRecipe
+Recipe = (
+    TextRecipe | ImageRecipe | SpeechRecipe | EditRecipe | UpscaleRecipe | CutoutRecipe | SheetRecipe | ExportRecipe
+)
 
 RECIPES: dict[str, type[Recipe]] = {
     "text": TextRecipe,
@@ -488,11 +523,12 @@ RECIPES: dict[str, type[Recipe]] = {
     "edit": EditRecipe,
     "upscale": UpscaleRecipe,
     "cutout": CutoutRecipe,
+    "sheet": SheetRecipe,
     "export": ExportRecipe,
 }
 
 # What a recipe of another kind's name makes: all of these are pictures.
-WORK_KIND = {"edit": "image", "upscale": "image", "cutout": "image"}
+WORK_KIND = {"edit": "image", "upscale": "image", "cutout": "image", "sheet": "image"}
 
 # The field that holds the words, and the one that names the model.
 WORDS = {"text": "prompt", "image": "prompt", "speech": "text"}

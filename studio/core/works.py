@@ -98,3 +98,4 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     settings: tuple[str, ...] = ()
     lanes: tuple[str, ...] = ()
     conversations: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ ENGINES: dict[str, str] = {
     "image.edit": "studio.engines.image.editing:Editing",
     "image.upscale": "studio.engines.image.upscaling:Upscaling",
     "image.cutout": "studio.engines.image.cutout:Cutout",
+    "image.sheet": "studio.engines.image.sheets:Sheets",
     "speech.piper": "studio.engines.audio.piper:Piper",
     "export.files": "studio.library.exports:Exporter",
 }

@@ -129,8 +129,29 @@ def _pause_and_why(db: apsw.Connection) -> None:
     db.pragma("application_id", secrets.randbelow(2**31 - 1) + 1)
 
 
+def _groups(db: apsw.Connection) -> None:
+    db.execute(
+        """
+        create table groups (
+            row integer primary key autoincrement,
+            id text not null unique,
+            title text not null,
+            created text not null,
+            plan text not null,
+            jobs text not null,
+            cancelled integer not null default 0,
+            sheet text not null default '',
+            open integer not null default 1
+        ) strict;
+        create index groups_open on groups (row) where open = 1;
+        """
+    )
+
+
 # In order; the database's user_version counts how many have been applied. Never change one that was released.
-MIGRATIONS: list[Callable[[apsw.Connection], None]] = [_first_schema, _stars_words_conversations, _bin, _pause_and_why]
+MIGRATIONS: list[Callable[[apsw.Connection], None]] = [
+    _first_schema, _stars_words_conversations, _bin, _pause_and_why, _groups,
+]  # fmt: skip
 
 CANNOT_WRITE = (apsw.FullError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.IOError)
 DAMAGED = (apsw.NotADBError, apsw.CorruptError, apsw.TooBigError)  # the last: a length inside a row that cannot be

@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import msgspec
+
 from studio.core.files import durable, write_durably
 from studio.core.paths import Paths
 from studio.core.problems import BadRecipe, NotFound, NotRead, NotSaved
@@ -21,6 +23,7 @@ from studio.core.text import shown
 LIMIT = 512 * 1024 * 1024  # bytes; a picture of 178 million pixels, the most that is decoded, rarely has more
 OLD_SECONDS = 7 * 86_400  # what nobody names for so long may go
 _NAME = re.compile(r"^[0-9a-f]{40}\.[a-z0-9]{1,5}$")
+NAMED = re.compile(r"[0-9a-f]{40}\.[a-z0-9]{1,5}")  # wherever it stands in a text
 _HEADS = (
     (b"\x89PNG\r\n\x1a\n", "png"),
     (b"\xff\xd8\xff", "jpg"),
@@ -45,6 +48,13 @@ def ending_of(head: bytes) -> str | None:
     return next((ending for begins, ending in _HEADS if head.startswith(begins)), None)
 
 
+class Passing(msgspec.Struct, frozen=True):
+    """A picture that is kept for a moment. `stamp`: when it was touched last; 0 where it was there before."""
+
+    name: str
+    stamp: int
+
+
 class Inputs:
     """The folder of kept input pictures."""
 
@@ -52,10 +62,11 @@ class Inputs:
         self.folder = paths.inputs
 
     def path(self, name: str) -> Path:
-        """Where a kept picture lies. Raises NotFound: no such name, or its file is gone."""
+        """Where a kept picture lies; it counts as used now. Raises NotFound: no such name, or its file is gone."""
         path = self.folder / name
         if not is_name(name) or not path.is_file():
             raise NotFound(f"The picture “{shown(name, 60)}” is not kept here any more.")
+        self._is_there(name)
         return path
 
     def add(self, file: Path) -> str:
@@ -95,6 +106,26 @@ class Inputs:
                 self.folder.mkdir(mode=0o700, exist_ok=True)
                 write_durably(self.folder / name, data)
         return name
+
+    def add_passing(self, data: bytes) -> Passing:
+        """Keep a picture for a moment; `forget` takes it away again. Raises as `add_bytes`."""
+        before = {entry.name for entry in self.folder.iterdir()} if self.folder.is_dir() else set()
+        name = self.add_bytes(data)
+        return Passing(name, 0 if name in before else 1)
+
+    def stamped(self, passing: Passing) -> Passing:
+        """The same, as it is now: from here on whoever names it keeps it."""
+        with contextlib.suppress(OSError):
+            if passing.stamp:
+                return Passing(passing.name, (self.folder / passing.name).stat().st_mtime_ns)
+        return passing
+
+    def forget(self, passing: Passing) -> None:
+        """Delete what was kept for a moment, unless it was there before or somebody has named it since."""
+        path = self.folder / passing.name
+        with contextlib.suppress(OSError):
+            if passing.stamp and path.stat().st_mtime_ns == passing.stamp:
+                path.unlink()
 
     def clear(self, named: Iterable[str], now: float | None = None) -> tuple[str, ...]:
         """Delete what no one names and no one has touched for a week. Returns the names that went."""

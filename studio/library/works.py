@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -133,6 +133,15 @@ class Works:
         with self._database.transaction() as db:
             for work_id in work_ids:
                 db.execute("delete from works where id = ? and removed <> ''", (work_id,))
+
+    def recipes(self) -> Iterator[str]:
+        """The recipes of all works, in the bin or not, and of all jobs that have not ended, as they are stored."""
+        for query in (
+            "select cast(recipe as blob) from works",
+            "select cast(recipe as blob) from jobs where state in ('queued', 'running')",
+        ):
+            for (recipe,) in self._database.rows(query):
+                yield str(recipe, "utf-8", "replace")
 
     def count(self, kind: str = "") -> int:
         """How many works there are, of one kind or (empty) of all."""

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from PySide6.QtCore import QObject, Qt, QTimer, Signal
 
 from studio.core.cards import ModelCard
 from studio.core.events import Event, Failed, Queued
 from studio.core.jobs import Job
 from studio.core.problems import Problem
-from studio.core.recipes import MODEL_FIELD
+from studio.core.recipes import MODEL_FIELD, kind_of
 from studio.core.works import Change, Work
 from studio.ui.bridge import Bridge
 from studio.ui.state import Keeper, WindowState
@@ -310,11 +311,11 @@ class Desk(QObject):
     def again(self, work: Work) -> None:
         """Make a work's recipe once more with another seed."""
         given = {
-            name: getattr(work.recipe, name)
+            name: msgspec.to_builtins(getattr(work.recipe, name))
             for name in work.recipe.__struct_fields__
             if name not in ("made_with", "seed") and getattr(work.recipe, name) is not None
         }
-        self.submit(work.kind, given, lambda _: None, self.failed.emit)
+        self.submit(kind_of(work.recipe), given, lambda _: None, self.failed.emit)
 
     def warm(self, kind: str) -> None:
         """Have the model of a kind loaded in the background, if the settings want that."""

@@ -8,6 +8,7 @@ import msgspec
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QGridLayout, QScrollArea, QVBoxLayout, QWidget
 
+from studio.core.declare import StructType
 from studio.core.recipes import MODEL_FIELD, RECIPES, WORDS, fields, kind_of, model_of, words_of
 from studio.core.text import shown
 from studio.core.works import Work
@@ -63,7 +64,8 @@ def lines(work: Work, desk: Desk) -> list[tuple[str, str]]:
 def _listed(value: Any, names: dict[str, str]) -> str:
     """LoRAs with their weights, margins with their sides, and the like, in a line."""
     if not isinstance(value, tuple):
-        sides = {tr(f.title).lower(): getattr(value, f.name) for f in fields(type(value))}
+        made_of: StructType = type(value)
+        sides = {tr(f.title).lower(): getattr(value, f.name) for f in fields(made_of)}
         return ", ".join(f"{side} {said(number, '')}" for side, number in sides.items() if number)
     told = []
     for each in value:

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-from PySide6.QtCore import QSignalBlocker, QStandardPaths, Qt, Signal
+import shiboken6
+from PySide6.QtCore import QSignalBlocker, QStandardPaths, Qt, QTimer, Signal
 from PySide6.QtWidgets import QComboBox, QDialog, QFileDialog, QLineEdit, QVBoxLayout, QWidget
 
+from studio.core.events import Cancelled, Event, Failed, Shown
 from studio.core.recipes import ExportRecipe, fields
 from studio.core.text import file_stem
 from studio.core.works import Work
 from studio.ui.desk import Desk
 from studio.ui.fields import FieldRow, editor_for
-from studio.ui.strings import tr
+from studio.ui.strings import size_of, tr
 from studio.ui.widgets import Button, Label, row, then
+
+MEASURE_AFTER = 250  # ms after the last change
 
 
 class ExportDialog(QDialog):
     """Asks where a work is to be written, and in which format.
 
     Signals:
-        wanted(Path, int, bool): file, quality, and whether an existing file may be replaced.
+        wanted(Path, dict): file, and the other values of the recipe: quality, metadata, overwrite.
     """
 
-    wanted = Signal(object, int, bool)
+    wanted = Signal(object, object)
 
     def __init__(self, parent: QWidget, desk: Desk, work: Work) -> None:
         super().__init__(parent)
@@ -52,11 +57,15 @@ class ExportDialog(QDialog):
         self.file.textEdited.connect(self._typed)
         self.browse = Button(tr("Browse …"), clicked=self._browse)
         self.browse.setObjectName("browse")
-        declared = next(f for f in fields(ExportRecipe) if f.name == "quality")
-        editor = editor_for(declared)
-        assert editor is not None
-        self.quality = FieldRow(declared, editor)
+        self.quality, self.metadata = self._row("quality"), self._row("metadata")
         self.quality.put(desk.state.export_quality)
+        self.size_label = Label("", "soft")
+        self.size_label.setObjectName("size")
+        self._measure_soon = QTimer(self, singleShot=True, interval=MEASURE_AFTER)
+        self._measure_soon.timeout.connect(self._measure)
+        for made in (self.quality, self.metadata):
+            made.changed.connect(lambda _: self._measure_soon.start())
+        self._measuring, self._round, self._measured_for = "", 0, ""
         self.problem = Label(role="problem", wrap=True)
         self.save = Button(tr("Save"), role="primary", clicked=self._save)
         self.save.setObjectName("save")
@@ -73,6 +82,8 @@ class ExportDialog(QDialog):
         around.addWidget(Label(tr("Format"), "soft"))
         around.addWidget(self.format)
         around.addWidget(self.quality)
+        around.addWidget(self.metadata)
+        around.addWidget(self.size_label)
         around.addWidget(self.problem)
         around.addStretch(1)
         around.addLayout(row(None, self.cancel, self.save))
@@ -83,6 +94,58 @@ class ExportDialog(QDialog):
         self.file.setFocus()
         stem = len(self.file.text()) - len(Path(self.file.text()).name)
         self.file.setSelection(stem, len(Path(self.file.text()).stem))
+
+    @staticmethod
+    def _row(name: str) -> FieldRow:
+        declared = next(f for f in fields(ExportRecipe) if f.name == name)
+        editor = editor_for(declared)
+        assert editor is not None
+        return FieldRow(declared, editor)
+
+    # -- the resulting size -------------------------------------------------------------------------------------------
+
+    def _measure(self) -> None:
+        """Ask how large the file will be; pictures only."""
+        session, work = self._desk.session, self._work
+        self._drop()
+        if session is None or work.kind != "image":
+            return
+        self.size_label.setText(tr("Size: …"))
+        turn = self._round
+        given = {
+            "work": work.id, "to": self.format.currentData(), "quality": self.quality.value(),
+            "metadata": self.metadata.value(),
+        }  # fmt: skip
+
+        def happened(event: Event) -> None:
+            self._desk.bridge.call(lambda: self._measured(turn, event))
+
+        def begun(aside: str) -> None:
+            self._measuring = aside if turn == self._round else ""
+
+        self._desk.tasks.read(self, lambda: session.aside("export", given, happened), begun)
+
+    def _measured(self, turn: int, event: Event) -> None:
+        if not shiboken6.isValid(self) or turn != self._round:
+            return
+        if isinstance(event, Shown):
+            about = "" if event.meta.get("exact", True) else tr("about") + " "
+            self.size_label.setText(tr("Size: {size}", size=f"{about}{size_of(int(event.meta.get('bytes', 0)))}"))
+        elif isinstance(event, (Failed, Cancelled)):
+            self.size_label.setText("")
+
+    def _drop(self) -> None:
+        self._round += 1
+        session, running, self._measuring = self._desk.session, self._measuring, ""
+        if session is not None and running:
+            self._desk.tasks.read(self, lambda: session.drop(running), lambda _: None)
+
+    def done(self, result: int) -> None:
+        self._measure_soon.stop()
+        self._drop()
+        super().done(result)
+
+    # -- choosing -----------------------------------------------------------------------------------------------------
 
     def _formatted(self) -> None:
         session, extension = self._desk.session, self.format.currentData()
@@ -103,6 +166,9 @@ class ExportDialog(QDialog):
             with QSignalBlocker(self.format):
                 self.format.setCurrentIndex(at)
         self.quality.setVisible(session is not None and session.uses_quality(self.format.currentData()))
+        if self.format.currentData() != self._measured_for:
+            self._measured_for = self.format.currentData()
+            self._measure_soon.start()
         self.problem.setText("")
         self._overwrite = ""
         self.save.say(tr("Save"))
@@ -138,7 +204,8 @@ class ExportDialog(QDialog):
         quality = self.quality.value()
         self._asked = (str(path.parent), quality)
         self.save.setEnabled(False)
-        self.wanted.emit(path, quality, bool(self._overwrite))
+        more = {"quality": quality, "metadata": self.metadata.value(), "overwrite": bool(self._overwrite)}
+        self.wanted.emit(path, more)
 
     def agree(self) -> None:
         """It is being written: what was chosen is taken the next time too."""
@@ -159,12 +226,12 @@ def ask(parent: QWidget, desk: Desk, work: Work) -> ExportDialog:
     dialog = ExportDialog(parent, desk, work)
     dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
 
-    def export(path: Path, quality: int, overwrite: bool) -> None:
+    def export(path: Path, more: dict[str, Any]) -> None:
         session = desk.session
         if session is not None:
             desk.tasks.write(
                 dialog,
-                lambda: session.export(work.id, path, quality=quality, overwrite=overwrite),
+                lambda: session.export(work.id, path, **more),
                 lambda job: then(lambda: desk.track.put(job), dialog.agree)(),
                 lambda problem: dialog.refuse(f"{problem.sentence} {problem.hint}".strip()),
             )

@@ -549,7 +549,7 @@ class FieldRow(QWidget):
 
     changed = Signal(str)
 
-    def __init__(self, field: Field, editor: Editor, *, label_width: int = 112) -> None:
+    def __init__(self, field: Field, editor: Editor, *, label_width: int = 128) -> None:
         super().__init__()
         self.field, self.editor = field, editor
         self._default: Any = field.default

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from PySide6.QtCore import QEvent, QObject, Qt, QTimer, Signal
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QComboBox, QFileDialog, QMenu, QVBoxLayout, QWidget
 
 from studio.core.cards import ModelCard
+from studio.core.declare import GROUPS
 from studio.core.problems import Problem
 from studio.core.recipes import COUNT_FIELD, MODEL_FIELD, RECIPES, WORDS, Field, Recipe, fields
 from studio.core.text import shown
 from studio.ui.desk import Desk
 from studio.ui.fields import Editor, FieldRow, SeedEditor, TextEditor, editor_for
+from studio.ui.lists import CardEditor, ListEditor, PictureEditor, StructEditor
 from studio.ui.strings import as_tip, duration, one_or_many, size_of, tr
 from studio.ui.widgets import Fold, ToolButton, row
 
@@ -151,23 +155,74 @@ def about(card: ModelCard) -> str:
     return "\n".join((*lines, *card.notes))
 
 
+# Fields that mean something only beside another one: shown while that has a value.
+SHOWN_WITH = {
+    "strength": ("image",), "mask": ("image",), "extend": ("image",),
+    "mask_blur": ("mask", "extend"), "mask_area": ("mask", "extend"), "mask_padding": ("mask", "extend"),
+    "mask_fill": ("mask", "extend"), "variation_seed": ("variation",),
+    "enlarge_strength": ("enlarge",), "enlarge_steps": ("enlarge",), "enlarge_with": ("enlarge",),
+}  # fmt: skip
+
+
+def is_editable(field: Field) -> bool:
+    """Whether a form has an editor for a field; for the turns of a conversation the tab has a way of its own."""
+    if field.type == "structs":
+        return field.item is not None and any(each.refers for each in fields(field.item))
+    return field.type != "other"
+
+
+class Rows(dict[str, FieldRow]):
+    """The rows of a form by the names of their fields.
+
+    Those of a fold that is closed are made when they are first asked for by name, or when the fold is opened: making
+    all of them takes longer than a window may stand still. Until then they are as they are by default, and are not
+    among `items()`.
+    """
+
+    def __init__(self, make: Callable[[Field], None]) -> None:
+        super().__init__()
+        self._make = make
+        self.later: dict[str, Field] = {}
+
+    def __missing__(self, name: str) -> FieldRow:
+        self._make(self.later.pop(name))  # a KeyError where there is no such field
+        return self[name]
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or name in self.later
+
+    def is_made(self, name: str) -> bool:
+        return super().__contains__(name)
+
+    def is_changed(self, name: str) -> bool:
+        return self.is_made(name) and self[name].is_changed()
+
+
 class Form(QWidget):
     """The parameters of one kind of work.
 
     Signals:
         changed(str): a field was changed by the user.
         model_changed: another model is chosen, or what is known of it changed.
+        picture_wanted(PictureEditor): the picture that the tab shows is asked for.
+        refused(Problem): something that was to be added cannot be used.
+        row_made(FieldRow): a row was made after the form, because its fold was opened or it was given a value.
     """
 
     changed = Signal(str)
     model_changed = Signal()
+    picture_wanted = Signal(object)
+    refused = Signal(object)
+    row_made = Signal(object)
 
     def __init__(self, kind: str, desk: Desk, *, leave_out: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.kind, self._desk = kind, desk
-        self.rows: dict[str, FieldRow] = {}
+        self.rows = Rows(self._add)
         self._words = WORDS[kind]
         self._folds: dict[str, Fold] = {}
+        self._assumed: frozenset[str] = frozenset()
+        self._order: dict[str, list[str]] = {}  # group -> names of its fields
         self._tokens_per_character = 0.25
         self._asked = 0
         self._over = False  # it is said beside the words that they are too many
@@ -175,9 +230,13 @@ class Form(QWidget):
         self._around = QVBoxLayout(self)
         self._around.setContentsMargins(0, 0, 0, 0)
         self._around.setSpacing(10)
-        declared = [f for f in fields(RECIPES[kind]) if f.name not in leave_out]
-        for field in sorted(declared, key=lambda f: f.group == "advanced"):  # in their order, the folded ones last
-            self._add(field)
+        declared = [f for f in fields(RECIPES[kind]) if f.name not in leave_out and is_editable(f)]
+        groups = ["main", *GROUPS]
+        for field in sorted(declared, key=lambda f: groups.index(f.group)):  # in their order, the folded ones last
+            if field.group == "main" or self._fold(field.group, tr(GROUPS[field.group])).is_open():
+                self._add(field)
+            else:
+                self.rows.later[field.name] = field
         self._around.addStretch(1)
         self._count_soon = QTimer(self, singleShot=True, interval=COUNT_AFTER)
         self._count_soon.timeout.connect(self.count)
@@ -187,6 +246,7 @@ class Form(QWidget):
         desk.track.moved.connect(self._job_moved)
         self.put_state(desk.state.forms.get(kind, {}))
         self._model()
+        self._arrange()
 
     def _add(self, field: Field) -> None:
         editor: Editor | None
@@ -195,16 +255,22 @@ class Form(QWidget):
         elif field.name == self._words:
             editor = TextEditor(field, least=6, most=14)
         else:
-            editor = editor_for(field)
+            editor = self._editor(field)
         if editor is None:
             return
         made = FieldRow(field, editor)
         made.changed.connect(self._changed)
         self.rows[field.name] = made
+        self._order.setdefault(field.group, [f.name for f in fields(RECIPES[self.kind]) if f.group == field.group])
         if field.name == "height" and "width" in self.rows:
             self._size_row()
-        elif field.group == "advanced":
-            self._fold("advanced", tr("Advanced")).inside.addWidget(made)
+        elif field.group in GROUPS:
+            order = self._order[field.group]
+            inside = self._fold(field.group, tr(GROUPS[field.group])).inside
+            before = sum(self.rows.is_made(name) for name in order[: order.index(field.name)])
+            inside.insertWidget(before, made)
+            self._suit(field.name, made)
+            self.row_made.emit(made)
         elif field.multiline and field.name != self._words:
             made.label.hide()
             self._fold(field.name, tr(field.title), tr("(negative prompt)")).inside.addWidget(made)
@@ -212,6 +278,23 @@ class Form(QWidget):
             self._around.addWidget(made)
             if field.name == self._words:
                 made.counter.show()
+
+    def _editor(self, field: Field) -> Editor | None:
+        if field.refers == "picture":
+            picture = PictureEditor(field, self._desk)
+            picture.wanted.connect(lambda: self.picture_wanted.emit(picture))
+            picture.refused.connect(self.refused.emit)
+            return picture
+        if field.type == "structs" or (field.type == "strings" and field.refers):
+            several = ListEditor(field, self._desk)
+            several.wanted.connect(self.picture_wanted.emit)
+            several.refused.connect(self.refused.emit)
+            return several
+        if field.refers:
+            card = CardEditor(field, self._desk, empty=tr("the model's own") if field.refers == "vae" else tr("none"))
+            card.refused.connect(self.refused.emit)
+            return card
+        return StructEditor(field) if field.type == "struct" else editor_for(field)
 
     def _fold(self, name: str, title: str, hint: str = "") -> Fold:
         if name not in self._folds:
@@ -223,7 +306,14 @@ class Form(QWidget):
             self._around.addWidget(fold)
         return self._folds[name]
 
+    def _unfold(self, group: str) -> None:
+        for name in [name for name, field in self.rows.later.items() if field.group == group]:
+            self.rows[name].show()
+        self._arrange()
+
     def _folded(self, key: str, opened: bool) -> None:
+        if opened:
+            self._unfold(key.partition(".")[2])
         self._desk.state.set_open(key, opened)
         self._desk.keeper.touch()
 
@@ -309,6 +399,7 @@ class Form(QWidget):
 
     def put(self, values: dict[str, Any]) -> None:
         """Show these values; a field that is not named takes its default."""
+        self._make_for(values)
         for name, made in self.rows.items():
             value = values.get(name)
             made.put(value if name in values or made.field.optional else made.default)
@@ -318,14 +409,21 @@ class Form(QWidget):
         self._remember()
         self.count()
 
+    def _make_for(self, values: dict[str, Any]) -> None:
+        """Make the rows that are to show something else than their default."""
+        for name, field in list(self.rows.later.items()):
+            if name in values and values[name] != (self._default_of(field) if self._card else field.default):
+                self.rows[name].show()
+
     def put_some(self, values: dict[str, Any]) -> None:
         """Show these values and leave the others."""
         model = MODEL_FIELD[self.kind]
         if model in values and model in self.rows:
             self.rows[model].put(values[model])
             self._model()  # first: the limits of the model of now may not be those of the values
+        self._make_for(values)
         for name, value in values.items():
-            if name in self.rows:
+            if self.rows.is_made(name):
                 self.rows[name].put(value)
                 self.rows[name].hold(True)  # against the defaults of another model that comes with them
         self._model()
@@ -350,13 +448,13 @@ class Form(QWidget):
     def state(self) -> dict[str, Any]:
         """What differs from the defaults, to be remembered."""
         found = {name: made.value() for name, made in self.rows.items() if made.is_changed()}
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in found.items()}
+        return {name: msgspec.to_builtins(v) for name, v in found.items()}
 
     def put_state(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
-            made = self.rows.get(name)
-            if made is None:
+            if name not in self.rows:
                 continue
+            made = self.rows[name]
             try:
                 made.put(tuple(value) if isinstance(value, list) else value)
                 made.hold(True)
@@ -373,6 +471,27 @@ class Form(QWidget):
     def _remember(self) -> None:
         self._desk.state.forms[self.kind] = self.state()
         self._desk.keeper.touch()
+        self._arrange()
+
+    def assume(self, names: tuple[str, ...]) -> None:
+        """Take these fields as given from elsewhere, so that they are not asked for here but what goes with them is."""
+        self._assumed = frozenset(names)
+        if names:
+            self._fold("start", "").open()
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Show what means something now, and mark the folds that hold something of the user's."""
+        for name, others in SHOWN_WITH.items():
+            if self.rows.is_made(name):
+                there = any(other in self._assumed or self.rows.is_changed(other) for other in others)
+                self.rows[name].setVisible(there and name not in self._assumed)
+        for name in ("image",):
+            if self.rows.is_made(name):
+                self.rows[name].setVisible(name not in self._assumed)
+        for group, fold in self._folds.items():
+            inside = [made for made in self.rows.values() if made.field.group == group]
+            fold.mark(any(made.is_changed() for made in inside))
 
     def _changed(self, name: str) -> None:
         self._remember()
@@ -388,9 +507,9 @@ class Form(QWidget):
 
     def show_problem(self, problem: Problem) -> bool:
         """Put a problem beside its field. Returns whether there is such a field here."""
-        made = self.rows.get(problem.field)
-        if made is None:
+        if problem.field not in self.rows:
             return False
+        made = self.rows[problem.field]
         made.complain(f"{problem.sentence} {problem.hint}".strip())
         self.go_to(problem.field)
         return True
@@ -421,25 +540,38 @@ class Form(QWidget):
             return
         self._card = card
         for name, made in self.rows.items():
-            if name in (self._words, MODEL_FIELD[self.kind]):
-                continue
-            default = card.defaults.get(name, made.field.default)
-            if name in ("width", "height"):
-                default = card.defaults.get(name) or getattr(card.limits, name)
-            if name == "speaker":
-                made.editor.set_high((card.limits.speakers or 1) - 1)
-            elif name == "max_tokens":
-                made.editor.set_high(card.limits.context)
-            made.set_default(default)
-            able = not made.field.needs or not card.can or made.field.needs in card.can
-            if name == "speaker":
-                able = (card.limits.speakers or 1) > 1
-            reason = tr("“{name}” has one speaker.", name=shown(card.name)) if name == "speaker" else ""
-            reason = reason or tr("“{name}” does not use this.", name=shown(card.name))
-            made.set_able("" if able else reason)
+            self._suit(name, made)
         self._release()
         self.count()
         self.model_changed.emit()
+
+    def _default_of(self, field: Field) -> Any:
+        """What the chosen model takes where nothing is chosen."""
+        card = self._card
+        if card is None:
+            return field.default
+        if field.name in ("width", "height"):
+            return card.defaults.get(field.name) or getattr(card.limits, field.name)
+        return card.defaults.get(field.name, field.default)
+
+    def _suit(self, name: str, made: FieldRow) -> None:
+        """Give a row the defaults and limits of the chosen model, and grey it out where the model has no use for it."""
+        card = self._card
+        if card is None or name in (self._words, MODEL_FIELD[self.kind]):
+            return
+        if name == "speaker":
+            made.editor.set_high((card.limits.speakers or 1) - 1)
+        elif name == "max_tokens":
+            made.editor.set_high(card.limits.context)
+        made.set_default(self._default_of(made.field))
+        if isinstance(made.editor, (CardEditor, ListEditor)):
+            made.editor.set_base(card.base)
+        able = made.field.suits(card.can)
+        if name == "speaker":
+            able = (card.limits.speakers or 1) > 1
+        reason = tr("“{name}” has one speaker.", name=shown(card.name)) if name == "speaker" else ""
+        reason = reason or tr("“{name}” does not use this.", name=shown(card.name))
+        made.set_able("" if able else reason)
 
     # -- counting ---------------------------------------------------------------------------------------------------
 

@@ -42,7 +42,10 @@ from studio.ui.widgets import Button, Label, ToolButton, pointed, row
 Index = QModelIndex | QPersistentModelIndex
 JOB = Qt.ItemDataRole.UserRole
 MIME = "application/x-studio-job"
-ICONS = {"text": "message-square-text", "image": "image", "speech": "audio-lines", "export": "download"}
+ICONS = {
+    "text": "message-square-text", "image": "image", "speech": "audio-lines", "export": "download",
+    "edit": "crop", "upscale": "expand", "cutout": "wand", "sheet": "grid-2x2",
+}  # fmt: skip
 
 
 def noun(job: Tracked) -> str:
@@ -51,7 +54,11 @@ def noun(job: Tracked) -> str:
         return one_or_many(job.count, "Picture", "{n} pictures")
     if job.kind == "text":
         return tr("Text") if job.count == 1 else tr("{n} texts", n=job.count)
-    return {"speech": tr("Reading"), "export": tr("Export")}.get(job.kind, job.kind)
+    others = {
+        "speech": tr("Reading"), "export": tr("Export"), "edit": tr("Adjusting"), "upscale": tr("Enlarging"),
+        "cutout": tr("Cutting out"), "sheet": tr("Sheet"),
+    }  # fmt: skip
+    return others.get(job.kind, job.kind)
 
 
 def part(job: Tracked) -> str:

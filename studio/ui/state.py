@@ -73,7 +73,7 @@ class Keeper(QObject):
     def __init__(self, parent: QObject, path: Path, state: WindowState) -> None:
         super().__init__(parent)
         self.state = state
-        self._path = path
+        self.path = path
         self._tasks: Tasks | None = None
         self._written = b""
         self._timer = QTimer(self, singleShot=True, interval=SAVE_AFTER)
@@ -97,7 +97,7 @@ class Keeper(QObject):
     def write(self, data: bytes | None = None) -> None:
         """Write now. A disk that refuses costs the memory of splitters and drafts, nothing more."""
         try:
-            write_durably(self._path, encoded(self.state) if data is None else data)
+            write_durably(self.path, encoded(self.state) if data is None else data)
         except OSError as error:
             print(f"The state of the window could not be kept: {error}", file=sys.stderr)
 

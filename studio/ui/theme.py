@@ -159,6 +159,9 @@ def sheet(t: Theme) -> str:
     QPushButton:focus, QToolButton:focus {{ border: 1px solid {t.accent}; }}
     QPushButton:disabled, QToolButton:disabled {{ color: {t.soft}; }}
     QPushButton:disabled {{ background: transparent; border-color: {t.line}; }}
+    QToolButton[role="slot"] {{ background: {t.field}; border: 1px dashed {t.line}; border-radius: 8px; padding: 0; }}
+    QToolButton[role="slot"]:hover {{ background: {t.field_hover}; }}
+    QToolButton[role="slot"]:focus {{ border: 1px solid {t.accent}; }}
     QToolButton[role="flat"], QPushButton[role="flat"] {{ background: transparent; }}
     QToolButton[role="flat"]:hover, QPushButton[role="flat"]:hover {{ background: {t.field}; }}
     QToolButton[role="flat"]:checked {{ background: {t.field_hover}; }}
@@ -241,6 +244,7 @@ def sheet(t: Theme) -> str:
     QToolTip {{ background: {t.panel}; color: {t.text}; border: 1px solid {t.line}; padding: 4px; }}
     QFrame[role="line"] {{ background: {t.line}; max-height: 1px; min-height: 1px; border: none; }}
     QFrame[role="card"] {{ background: {t.panel}; border: 1px solid {t.line}; border-radius: 10px; }}
+    QFrame[role="entry"] {{ border: 1px solid {t.line}; border-radius: 8px; }}
     QFrame[role="notice"] {{ background: {t.field}; border: 1px solid {t.line}; border-radius: 8px; }}
     QFrame[role="answer"], QFrame[role="answer_chosen"] {{
         background: {t.panel}; border: 1px solid transparent; border-radius: 10px;

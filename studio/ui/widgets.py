@@ -244,6 +244,7 @@ class Fold(QWidget):
 
     def __init__(self, title: str, hint: str = "", *, opened: bool = False) -> None:
         super().__init__()
+        self._title = title if not hint else f"{title}  {hint}"
         self.head = ToolButton(title, role="fold", text=title if not hint else f"{title}  {hint}")
         self.head.setCheckable(True)
         self.head.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -266,6 +267,11 @@ class Fold(QWidget):
         self.head.set_icon("chevron-down" if opened else "chevron-right", "soft")
         if told:
             self.toggled.emit(opened)
+
+    def mark(self, marked: bool) -> None:
+        """Show with a dot that something inside differs from what is usual."""
+        self.head.say(f"{self._title}  •" if marked else self._title)
+        self.head.setAccessibleDescription(tr("holds changed values") if marked else "")
 
     def is_open(self) -> bool:
         return self.head.isChecked()

@@ -23,7 +23,7 @@ from PySide6.QtWidgets import (
 
 from studio.core.events import Event, Failed, Finished
 from studio.core.problems import Problem
-from studio.core.recipes import ExportRecipe, Recipe, kind_of
+from studio.core.recipes import ExportRecipe, Recipe, kind_of, work_kind
 from studio.core.works import Change, Work
 from studio.ui import theme
 from studio.ui.actions import ACTIONS, BY_NAME, Action, keys_of
@@ -210,6 +210,7 @@ class Window(QMainWindow):
 
     def go_to_job(self, kind: str) -> None:
         """Open a tab to see what is being made there."""
+        kind = work_kind(kind)
         self.go(kind)
         if kind in self.tabs:
             self.tabs[kind].back()
@@ -428,7 +429,7 @@ class Window(QMainWindow):
         if isinstance(recipe, ExportRecipe):
             self.tell(tr("This is the recipe of an export; there is nothing to make from it."))
             return
-        kind = kind_of(recipe)
+        kind = work_kind(kind_of(recipe))
         self.go(kind)
         if kind in self.tabs:
             self.tabs[kind].take_recipe(recipe, part)

@@ -300,12 +300,14 @@ def test_whatever_is_in_a_conversation_can_be_stored(paths: Paths) -> None:
 
 def test_formats_are_listed_as_a_menu_shows_them(paths: Paths) -> None:
     with Rig(paths) as session:
-        assert session.formats("image") == ((".png", "PNG"), (".jpg", "JPEG"), (".webp", "WebP"))
+        assert session.formats("image") == (
+            (".png", "PNG"), (".jpg", "JPEG"), (".webp", "WebP"), (".avif", "AVIF"), (".tif", "TIFF"), (".psd", "PSD"),
+        )  # fmt: skip
         assert session.formats("text") == ((".txt", "Plain text"), (".md", "Markdown"))
         assert [e for e, _ in session.formats("speech")] == [".wav", ".flac", ".ogg", ".mp3"]
         assert session.formats("dance") == ()
         every = [e for kind in ("text", "image", "speech") for e, _ in session.formats(kind)]
-        assert {e for e in every if session.uses_quality(e)} == {".jpg", ".webp", ".ogg", ".mp3"}
+        assert {e for e in every if session.uses_quality(e)} == {".jpg", ".webp", ".avif", ".ogg", ".mp3"}
         assert session.uses_quality(".JPEG") and not session.uses_quality(".exe")
 
 

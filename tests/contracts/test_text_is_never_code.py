@@ -89,7 +89,8 @@ def sins_of_a_call(call: ast.Call) -> Iterator[tuple[int, str]]:
     if (module, last) in UNSAFE_METHODS:
         yield call.lineno, name
     method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
-    if method in ("format", "format_map", "vformat") and module not in LAYOUTS and not is_text(call.func.value):  # type: ignore[attr-defined]
+    given = bool(call.args or call.keywords)  # a picture's format() takes nothing, and a text's does nothing without
+    if given and method in ("format", "format_map", "vformat") and module not in LAYOUTS and not is_text(call.func.value):  # type: ignore[attr-defined]
         yield call.lineno, f".{method} of a text that does not stand here"
     if is_true(keyword(call, "shell")):
         yield call.lineno, "shell=True"
@@ -203,7 +204,7 @@ def test_each_forbidden_way_is_found(line: str) -> None:
     [
         "'{} of {}'.format(a, b)", "'%s' % (a,)", "'%d ' 'of %d' % (a, b)", "('a %s ' + 'b') % (x,)", "size % 2",
         "number % len(texts)", "f'{x:>{width}}'", "msgspec.json.format(data, indent=1)", "re.compile(text)",
-        "torch.load(path, weights_only=True)", "picture.format == 'PNG'", "format(number, ',')",
+        "torch.load(path, weights_only=True)", "picture.format == 'PNG'", "image.format()", "format(number, ',')",
         "subprocess.run([program, text])",
     ],
 )  # fmt: skip

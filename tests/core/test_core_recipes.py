@@ -39,6 +39,7 @@ LEAST: dict[str, dict[str, Any]] = {
     "edit": {"image": "w1"},
     "upscale": {"image": "w1"},
     "cutout": {"image": "w1"},
+    "sheet": {},
     "export": {"work": "w1", "to": "x.png"},
 }
 # what the program fills in, not a person in a form

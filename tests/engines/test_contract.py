@@ -32,7 +32,7 @@ CASES: dict[str, dict[str, Any]] = {
     "speech.piper": {"text": "One. Two. Three."},
 }
 KINDS = {"text.llama": "text", "image.diffusers": "image", "speech.piper": "speech"}
-NOT_GENERATIVE = {"export.files"}
+NOT_GENERATIVE = {"export.files", "image.edit", "image.upscale", "image.cutout", "image.sheet"}
 
 
 class Bench:

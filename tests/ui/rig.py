@@ -33,13 +33,17 @@ CARDS = [
     _card("text", "Writer", can=("complete",), limits=Limits(context=4096)),
     _card("text", "Other writer", can=("complete", "chat"), defaults={"temperature": 0.3}),
     _card(
-        "image", "Painter", can=("picture", "negative", "guidance"), defaults={"steps": 4},
+        "image", "Painter", defaults={"steps": 4}, base="sd1",
+        can=("picture", "negative", "guidance", "from_picture", "into_picture", "lora", "control"),
         limits=Limits(width=64, height=64, size_multiple=8, prompt_tokens=6),
     ),
     _card(
         "image", "Turbo", can=("picture",), defaults={"steps": 2},
         limits=Limits(width=128, height=96, size_multiple=8),
     ),
+    _card("lora", "Soft style", base="sd1"),
+    _card("lora", "Big style", base="sdxl"),
+    _card("control", "Edges", base="sd1", family="controlnet"),
     _card("speech", "Speaker", notes=("speaks English (en_US)",)),
     _card("speech", "Choir", limits=Limits(speakers=5)),
 ]  # fmt: skip

@@ -65,7 +65,7 @@ def picture(rig: Any) -> tuple[Any, Any]:
 
 def test_the_formats_are_those_of_the_kind(rig: Any) -> None:
     for kind, expected in (
-        ("text", [".txt", ".md"]), ("image", [".png", ".jpg", ".webp"]), ("speech", [".wav", ".flac", ".ogg", ".mp3"]),
+        ("text", [".txt", ".md"]), ("image", [".png", ".jpg", ".webp", ".avif", ".tif", ".psd"]), ("speech", [".wav", ".flac", ".ogg", ".mp3"]),
     ):  # fmt: skip
         work = rig.made(kind, "Some words.")
         rig.tab(kind).show_work(work)
@@ -235,3 +235,30 @@ def test_a_remembered_folder_that_is_gone_is_not_offered(picture: tuple[Any, Any
     dialog = ExportDialog(rig.window, rig.desk, work)
     assert "gone" not in dialog.file.text()
     assert dialog.format.currentData() == ".png"
+
+
+def test_the_resulting_size_is_shown_before_saving_and_follows_the_choices(rig: Any) -> None:
+    work = rig.made("image", "an apple")
+    tab = rig.tab("image")
+    rig.until(lambda: tab.work is not None and tab.work.id == work.id)
+    tab.save_as()
+    dialog = rig.window.findChild(ExportDialog)
+    rig.until(lambda: "B" in dialog.size_label.text())
+    first = dialog.size_label.text()
+    choose(dialog, ".jpg")
+    rig.until(lambda: dialog.size_label.text() not in (first, "Size: …"))
+    with_recipe = dialog.size_label.text()
+    dialog.metadata.put(False)
+    dialog.metadata.changed.emit("metadata")
+    rig.until(lambda: dialog.size_label.text() not in (with_recipe, "Size: …"))
+    assert rig.session.jobs(limit=10)[0].kind == "image", "asking for the size is no job"
+
+
+def test_a_file_can_be_saved_without_saying_how_it_was_made(rig: Any, tmp_path: Path) -> None:
+    work = rig.made("image", "a secret apple")
+    job = rig.session.export(work.id, tmp_path / "open.jpg")
+    rig.session.wait(job.id, 60)
+    job = rig.session.export(work.id, tmp_path / "closed.jpg", metadata=False)
+    rig.session.wait(job.id, 60)
+    assert b"secret" in (tmp_path / "open.jpg").read_bytes().replace(b"\0", b"")
+    assert b"secret" not in (tmp_path / "closed.jpg").read_bytes().replace(b"\0", b"")

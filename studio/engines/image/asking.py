@@ -105,7 +105,7 @@ def ask(
     if recipe.guidance_rescale:
         if "guidance_rescale" in takes:
             wanted["guidance_rescale"] = recipe.guidance_rescale
-        else:
+        elif card is None or card.defaults.get("guidance_rescale") != recipe.guidance_rescale:  # asked for by a person
             note("This model has no guidance rescale; it was left out.")
     if prompts.family(pipe) is None or not _weighed(recipe):
         _tell_cut(pipe, takes, recipe, note)

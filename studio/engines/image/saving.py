@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from studio.core.problems import BadResult
-from studio.core.recipes import CARRIED_AS, CARRIED_LIMIT, ImageRecipe
+from studio.core.recipes import CARRIED_AS, CARRIED_LIMIT, Recipe
 from studio.core.works import Artifact
 from studio.engines.context import RunContext
 
@@ -56,11 +56,12 @@ def checked(output: Any, size: tuple[int, int] | None, finite: bool) -> Image.Im
 
 
 def save(
-    image: Image.Image, index: int, seed: int, seconds: float, recipe: ImageRecipe, ctx: RunContext
+    image: Image.Image, index: int, seed: int | None, seconds: float, recipe: Recipe, ctx: RunContext
 ) -> list[Artifact]:
     """Write a picture and its thumbnail to staging.
 
     Args:
+        seed: of this one picture, or None where chance has no part in it.
         recipe: of this one picture; the file carries it as JSON in a text chunk.
 
     Raises:
@@ -82,7 +83,7 @@ def save(
     ]  # fmt: skip
 
 
-def _carried(recipe: ImageRecipe) -> PngInfo:
+def _carried(recipe: Recipe) -> PngInfo:
     info = PngInfo()
     text = msgspec.json.encode(recipe)
     if len(text) <= CARRIED_LIMIT:

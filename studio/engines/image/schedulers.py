@@ -93,7 +93,7 @@ def _spread(cls: Any, name: str, sigmas: str) -> dict[str, Any]:
             f"It can do {', '.join(can)}." if can else "Leave the noise levels at “model”.", field="sigmas",
         )  # fmt: skip
     ways = {key for settings in SIGMAS.values() for key in settings if key.startswith("use_")}
-    off = {key: False for key in ways & set(takes)} if ways & set(wanted) else {}
+    off = dict.fromkeys(ways & set(takes), False) if ways & set(wanted) else {}
     return off | wanted
 
 

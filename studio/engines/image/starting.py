@@ -120,7 +120,7 @@ def opened(name: str, ctx: RunContext) -> Image.Image:
     """A kept picture, upright, in RGB or RGBA. Raises BadRecipe, NotFound, NotRead."""
     from studio.engines.image.opening import open_picture
 
-    return open_picture(ctx.input(name))
+    return open_picture(ctx.input(name), ctx.note)
 
 
 def _mask_of(recipe: ImageRecipe, size: tuple[int, int], ctx: RunContext) -> Image.Image:

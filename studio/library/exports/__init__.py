@@ -49,6 +49,10 @@ EXPORTS: dict[str, Export] = {
     ".jpg": Export("image", "JPEG", "studio.library.exports.jpeg:write", quality=True),
     ".jpeg": Export("image", "JPEG", "studio.library.exports.jpeg:write", quality=True),
     ".webp": Export("image", "WebP", "studio.library.exports.webp:write", quality=True),
+    ".avif": Export("image", "AVIF", "studio.library.exports.avif:write", quality=True),
+    ".tif": Export("image", "TIFF", "studio.library.exports.tiff:write"),
+    ".tiff": Export("image", "TIFF", "studio.library.exports.tiff:write"),
+    ".psd": Export("image", "PSD", "studio.library.exports.psd:write"),
     ".wav": Export("speech", "WAV", "studio.library.exports.wav:write"),
     ".flac": Export("speech", "FLAC", "studio.library.exports.flac:write"),
     ".ogg": Export("speech", "OGG Vorbis", "studio.library.exports.ogg:write", quality=True),
@@ -140,8 +144,11 @@ class Exporter:
     def run(self, recipe: Recipe, ctx: RunContext) -> Result:
         """Write the work described by `request.json` in `ctx.out_dir` to `recipe.to`.
 
+        Where `to` is a bare ending (".webp") nothing is written: the job tells how large the file would be.
+
         Returns:
-            One artifact whose name is the absolute path of the exported file; it is not in staging.
+            One artifact whose name is the absolute path of the exported file; it is not in staging. Of a bare ending
+            its name is the ending, `bytes` the size, and `meta["exact"]` whether that was encoded or told from samples.
 
         Raises:
             NotSaved: see `check_target`; also a full disk or a format that cannot hold this work.
@@ -157,8 +164,12 @@ class Exporter:
         # 1. look at what is asked for
         ctx.check()
         source = read_source(ctx.out_dir)
+        if not recipe.metadata:  # what a format is not told it cannot write; a title usually is the prompt
+            source = msgspec.structs.replace(source, title="", recipe={})
+        if asks_size(recipe.to):
+            return self._size(source, recipe, ctx)
         target = _checked(source.kind, recipe.to, recipe.overwrite, source.path)
-        write = _load_format(EXPORTS[places.extension_of(recipe.to)])
+        write = load_format(EXPORTS[places.extension_of(recipe.to)])
         places.remove_leftovers(target, ctx.job)
         with places.temporary(target, ctx.job) as temporary:
             # 2. write beside the target
@@ -178,8 +189,20 @@ class Exporter:
         )
         return Result(artifacts=(artifact,), made_with=self.made_with(), notes=tuple(ctx.notes))
 
+    def _size(self, source: Source, recipe: ExportRecipe, ctx: RunContext) -> Result:
+        estimate = importlib.import_module("studio.library.exports.estimate").estimate
+        size = estimate(source, recipe.to, recipe.quality, recipe.metadata, ctx)
+        told = Artifact(name=recipe.to, sha256="", bytes=size.bytes, meta={"exact": size.exact})
+        return Result(artifacts=(told,), made_with=self.made_with(), notes=tuple(ctx.notes))
 
-def _load_format(export: Export) -> Write:
+
+def asks_size(to: str) -> bool:
+    """Whether an export's `to` is a bare ending, which asks for the size of the file instead of the file."""
+    return to in EXPORTS
+
+
+def load_format(export: Export) -> Write:
+    """The function that writes a format. Raises EngineMissing."""
     module, _, function = export.write.partition(":")
     try:
         found: Write = getattr(importlib.import_module(module), function)

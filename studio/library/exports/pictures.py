@@ -1,18 +1,19 @@
-"""What the picture formats share: opening the kept picture, and the two tags every reader knows. Imports pillow."""
+"""What the picture formats share: opening the kept picture, and what an exported one carries. Imports pillow."""
 
 from __future__ import annotations
 
-import struct
-import warnings
-import zlib
 from typing import Any, BinaryIO, cast
 
-import numpy as np
-from PIL import ExifTags, Image, ImageOps
+import msgspec
+from PIL import Image
 
 from studio.core.problems import NotSaved
+from studio.core.recipes import ExportRecipe, ImageRecipe
 from studio.engines.context import RunContext
+from studio.engines.image import opening
+from studio.library import metadata
 from studio.library.exports.source import SOFTWARE, Sink, Source, unreadable
+from studio.library.metadata import Carried
 
 
 def open_picture(source: Source, ctx: RunContext) -> Image.Image:
@@ -22,36 +23,12 @@ def open_picture(source: Source, ctx: RunContext) -> Image.Image:
         LibraryBroken: it cannot be decoded, or claims a size that no picture here has. NotRead: the disk refuses.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)  # pillow itself only warns up to 178 million
-            with Image.open(source.path) as opened:
-                opened.load()
-                picture = ImageOps.exif_transpose(opened)
-    except (
-        OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,  # pillow's readers raise all of these
-        Image.DecompressionBombError, Image.DecompressionBombWarning,
-    ) as error:  # fmt: skip
-        raise unreadable(source, error) from error
+        picture = opening.decode(source.path, ctx.note)
+    except opening.Undecodable as error:
+        raise unreadable(source, error.__cause__ or error) from error
     ctx.progress(1, 3, "steps", "reading")
     ctx.check()
-    return _eight_bits(picture)
-
-
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    if picture.mode in ("L", "LA", "RGB", "RGBA"):
-        return picture
-    if picture.mode.startswith("I"):
-        # pillow's own conversion clips everything above 255 to white
-        values = np.asarray(picture).astype(np.uint32)
-        profile = picture.info.get("icc_profile")
-        picture = Image.fromarray(np.round(np.minimum(values, 65_535) / 257).astype(np.uint8))
-        if profile:
-            picture.info["icc_profile"] = profile
-        return picture
-    seen_through = picture.has_transparency_data
-    if picture.mode in ("1", "F"):
-        return picture.convert("L")
-    return picture.convert("RGBA" if seen_through else "RGB")
+    return picture
 
 
 def on_white(picture: Image.Image) -> Image.Image:
@@ -72,17 +49,39 @@ def hold_size(picture: Image.Image, limit: int, title: str) -> None:
         )  # fmt: skip
 
 
-def tags(source: Source) -> bytes:
-    """Title and software as an Exif block.
+def recipe_json(source: Source) -> str:
+    """The work's recipe as JSON, or an empty text where it has none."""
+    return msgspec.json.encode(source.recipe).decode() if source.recipe else ""
 
-    Exif's text fields are ASCII on paper; writing UTF-8 into them is the advice of the Metadata Working Group
-    (Guidelines for Handling Image Metadata 2.0, section 3.2), and what common readers expect.
+
+def parameters(source: Source) -> str:
+    """How the picture was made in the words that other programs read, or an empty text."""
+    try:
+        recipe = msgspec.convert(source.recipe, ImageRecipe)
+    except msgspec.ValidationError:  # made of another picture, or by a studio of another time
+        return ""
+    made_with = recipe.made_with
+    wide, high = source.meta.get("width"), source.meta.get("height")
+    once = recipe.enlarge == 1 and recipe.extend is None and not recipe.image
+    return metadata.parameters_text(
+        recipe,
+        model_sha256=made_with.model_sha256 if made_with is not None else "",
+        size=(wide, high) if once and isinstance(wide, int) and isinstance(high, int) else None,
+        hashes=dict(made_with.parts) if made_with is not None else None,
+    )
+
+
+def carried(source: Source, recipe: ExportRecipe, format: str, ctx: RunContext) -> Carried:
+    """What a file of this format is given along: title, maker and how it was made, or nothing at all.
+
+    Where the recipe is not wanted the title is left out, too: it usually is the prompt.
     """
-    exif = Image.Exif()
-    if source.tag:
-        exif[ExifTags.Base.ImageDescription] = source.tag.encode("utf-8")
-    exif[ExifTags.Base.Software] = SOFTWARE.encode("utf-8")
-    return exif.tobytes()
+    if not recipe.metadata:
+        return Carried(b"", b"")
+    found = metadata.carried(format, recipe_json(source), parameters(source), title=source.tag, software=SOFTWARE)
+    if "recipe" in found.left_out:
+        ctx.note(f"The recipe is too long for a {format} file and was left out of it.")
+    return found
 
 
 def save(picture: Image.Image, stream: BinaryIO, ctx: RunContext, format: str, **how: Any) -> dict[str, Any]:
@@ -93,8 +92,11 @@ def save(picture: Image.Image, stream: BinaryIO, ctx: RunContext, format: str, *
     """
     ctx.progress(2, 3, "steps", "writing")
     ctx.check()
+    how = {name: value for name, value in how.items() if value != b""}
     profile = picture.info.get("icc_profile")
     sink = Sink(stream, ctx.check)
+    # what the picture came with is not written by itself: texts in it may tell how it was made
+    picture.info = {}
     picture.save(cast(BinaryIO, sink), format=format, **({"icc_profile": profile} if profile else {}), **how)
     sink.finish()
     ctx.progress(3, 3, "steps", "writing")

@@ -22,7 +22,7 @@ from PySide6.QtWidgets import (
 from studio.core.events import Again, Cancelled, EndEvent, Event, Failed, Finished, Log
 from studio.core.jobs import Job, JobState
 from studio.core.problems import Problem
-from studio.core.recipes import Recipe, kind_of
+from studio.core.recipes import Recipe, kind_of, work_kind
 from studio.core.text import shown
 from studio.core.works import Work
 from studio.ui import export
@@ -100,6 +100,8 @@ class MakeTab(QWidget):
         self.form = Form(self.kind, desk, leave_out=self.leave_out)
         self.form.changed.connect(self._edited)
         self.form.model_editor.refused.connect(self.tell_problem)
+        self.form.refused.connect(self.tell_problem)
+        self.form.picture_wanted.connect(self.give_picture)
         self.notice = Notice()
         self.notice.setObjectName("notice")
         self.go = Button("", role="primary", clicked=self._press)
@@ -191,6 +193,7 @@ class MakeTab(QWidget):
         self._enter.pressed.connect(self.make)
         for made in self.form.rows.values():
             made.editor.target().installEventFilter(self._enter)
+        self.form.row_made.connect(lambda made: made.editor.target().installEventFilter(self._enter))
         desk.happened.connect(self._happened)
         desk.track.moved.connect(self._moved)
         desk.track.changed.connect(self.refresh_button)
@@ -219,6 +222,9 @@ class MakeTab(QWidget):
     def ended(self, event: EndEvent) -> None:
         """A job of this kind ended. Its works are in `event.works`."""
 
+    def give_picture(self, editor: Any) -> None:
+        """A field of the form asks for the picture that is shown."""
+
     def taken(self, values: dict[str, Any]) -> dict[str, Any]:
         """The values of the form, before they are asked for."""
         return values
@@ -238,7 +244,11 @@ class MakeTab(QWidget):
             self.form.go_to(wrong[0])
             return
         self.notice.hide()
-        self.desk.submit(self.kind, self.taken(self.form.values()), self.submitted, self.refused)
+        self.ask(self.taken(self.form.values()))
+
+    def ask(self, values: dict[str, Any]) -> None:
+        """Ask for a work with these values."""
+        self.desk.submit(self.kind, values, self.submitted, self.refused)
 
     def submitted(self, job: Job) -> None:
         self._last = job
@@ -327,9 +337,14 @@ class MakeTab(QWidget):
             everything = menu.addAction(tr("Cancel all {n} jobs of this tab", n=len(unfinished)))
             everything.triggered.connect(lambda *_: self.stop_all())
 
+    def _mine(self, job_id: str) -> bool:
+        """Whether what a job makes is shown in this tab."""
+        job = self.desk.track.jobs.get(job_id)
+        return job is not None and work_kind(job.kind) == self.kind
+
     def _moved(self, job_id: str) -> None:
         job = self.desk.track.jobs.get(job_id)
-        if job is None or job.kind != self.kind:
+        if job is None or not self._mine(job_id):
             return
         self.refresh_button()
         # the next of the queue is shown as it runs, unless the user is looking at something else
@@ -339,8 +354,7 @@ class MakeTab(QWidget):
                 self.follow(job_id)
 
     def _happened(self, event: Event) -> None:
-        job = self.desk.track.jobs.get(event.job)
-        if job is None or job.kind != self.kind:
+        if not self._mine(event.job):
             return
         if isinstance(event, Log):
             self.notice.tell(event.text)

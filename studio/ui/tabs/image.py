@@ -12,19 +12,25 @@ from PySide6.QtGui import QColor, QImage, QImageReader, QPixmap
 from PySide6.QtWidgets import QFrame, QMenu, QStackedLayout, QVBoxLayout, QWidget
 
 from studio.core.events import EndEvent, Event, Finished, Preview
-from studio.core.recipes import ImageRecipe
+from studio.core.recipes import ImageRecipe, Recipe, kind_of
 from studio.core.text import shown
 from studio.core.works import Work
 from studio.ui import theme
 from studio.ui.actions import keys_of
 from studio.ui.canvas import Canvas
+from studio.ui.grid import Grids
+from studio.ui.grid import ask as ask_for_grid
 from studio.ui.history import drag_out
-from studio.ui.strings import tr
+from studio.ui.lists import PictureEditor
+from studio.ui.live import Live
+from studio.ui.painting import Painting
+from studio.ui.strings import one_or_many, tr
 from studio.ui.tabs.base import EmptyState, MakeTab
-from studio.ui.widgets import ToolButton, WordsIfRoomy, row
+from studio.ui.widgets import ToolButton, WordsIfRoomy, row, then
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-ROOMY = 600  # px from which on the buttons under the picture have words beside their icons
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff")
+ROOMY = 760  # px from which on the buttons under the picture have words beside their icons
+FINISHES = {"upscale": "Enlarge …", "edit": "Adjust: crop, turn, size, colours …", "cutout": "Cut out …"}
 LARGEST = 256  # megabytes a picture may take in memory
 
 
@@ -93,16 +99,43 @@ class ImageTab(MakeTab):
         self.save_button = ToolButton(
             tr("Save as …"), "download", text=tr("Save as …"), shortcut=keys_of("save_as"), clicked=self.save_as
         )
+        self.paint_button = ToolButton(
+            tr("Paint on the picture: mask, layers, frame"), "brush", text=tr("Paint"), shortcut=keys_of("paint"),
+            checkable=True, clicked=self.paint,
+        )  # fmt: skip
+        self.live_button = ToolButton(
+            tr("Live: paint while you type; nothing of it is kept until you press Generate"), "sparkles",
+            text=tr("Live"), shortcut=keys_of("toggle_live"), checkable=True, clicked=self.toggle_live,
+        )  # fmt: skip
+        self.live = Live(self, self.desk)
+        self.live.shown.connect(self._live_shown)
+        self.live.refused.connect(lambda problem: self.notice.problem(problem))
+        self.form.changed.connect(lambda _: self.live.touch())
+        self.finish_button = ToolButton(
+            tr("Finish the picture: enlarge, adjust, cut out"), "wand-sparkles", text=tr("Finish")
+        )
+        menu = QMenu(self.finish_button)
+        for kind, title in FINISHES.items():
+            menu.addAction(tr(title)).triggered.connect(lambda _=False, k=kind: self.finish(k))
+        self.finish_button.setMenu(menu)
+        self.finish_button.setPopupMode(ToolButton.ToolButtonPopupMode.InstantPopup)
+        self.grids = Grids(self, self.desk)
+        self.grids.sheet.connect(self.show_work)
+        self.painting = Painting(self, self.desk, self.form)
+        self.painting.told.connect(lambda sentence: self.notice.tell(sentence))
+        self.painting.entered.connect(self._paint_page)
+        self.painting.changed.connect(self.live.touch)
+        self.painting.left.connect(self._paint_left)
         self.tools = QFrame()
         self.tools.setProperty("role", "card")
         self.tools.setObjectName("tools")
         tools = row(
-            self.out_button, self.zoom_button, self.in_button, self.compare_button, self.grid_button, self.copy_button,
-            self.save_button, spacing=2,
+            self.out_button, self.zoom_button, self.in_button, self.paint_button, self.live_button, self.finish_button,
+            self.compare_button, self.grid_button, self.copy_button, self.save_button, spacing=2,
         )  # fmt: skip
         tools.setContentsMargins(6, 4, 6, 4)
         self.tools.setLayout(tools)
-        for name in ("out", "zoom", "in", "compare", "grid", "copy", "save"):
+        for name in ("out", "zoom", "in", "paint", "live", "finish", "compare", "grid", "copy", "save"):
             getattr(self, f"{name}_button").setObjectName(f"canvas_{name}")
         self.canvas.zoom_changed.connect(self._zoomed)
         self.canvas.opened.connect(self._open_cell)
@@ -120,13 +153,17 @@ class ImageTab(MakeTab):
         around.setSpacing(4)
         around.addWidget(self._stack_holder, 1)
         around.addWidget(self.tools, 0, Qt.AlignmentFlag.AlignHCenter)
-        WordsIfRoomy(centre, ROOMY, self.compare_button, self.grid_button, self.copy_button, self.save_button)
+        WordsIfRoomy(
+            centre, ROOMY, self.paint_button, self.compare_button, self.grid_button, self.copy_button, self.save_button
+        )
         self._refresh_tools()
         return centre
 
     # -- making -------------------------------------------------------------------------------------------------------
 
     def begun(self, job_id: str) -> None:
+        if self.painting.active:
+            return
         job = self.desk.track.jobs.get(job_id)
         card = self.form.card()
         limits = card.limits if card else None
@@ -158,6 +195,10 @@ class ImageTab(MakeTab):
         image = QImage.fromData(event.jpeg)
         if image.isNull() or job is None or self.aside:
             return
+        if self.painting.active:
+            if self.painting.takes(event.job):
+                self.painting.preview(image, tr("preview · step {n}", n=event.step))
+            return
         if not self._live:
             self._before = "grid" if self._in_grid else "compare" if self._comparing else ""
             self._leave_modes()
@@ -173,7 +214,8 @@ class ImageTab(MakeTab):
         self.canvas.describe(caption)
 
     def ended(self, event: EndEvent) -> None:
-        if event.job != self.following:
+        self.painting.ended(event.job)
+        if event.job != self.following or self.painting.active:
             return
         works = list(event.works)
         if len(works) > 1 and isinstance(event, Finished):
@@ -196,6 +238,13 @@ class ImageTab(MakeTab):
             self.display(self.work)
 
     def _came(self, works: list[Work]) -> None:
+        for work in reversed([w for w in works if self.painting.takes(w.job)]):
+            self.painting.land(work, read_picture)
+            self.work = work
+            self.details.show_work(work)
+            self.history.select(work.id)
+        if self.painting.active:
+            return
         mine = [w for w in works if w.job == self.following]
         if len(mine) > 1:
             self._batch = sorted(mine, key=lambda w: w.index)
@@ -215,9 +264,138 @@ class ImageTab(MakeTab):
         self._stack.setCurrentWidget(self.empty)
         self._refresh_tools()
 
+    def ask(self, values: dict[str, Any]) -> None:
+        if self.live.on:  # what was looked at becomes a work
+            self.live.stop()
+        if self.painting.active:
+            self.painting.make(values, self.submitted, self.refused)
+        else:
+            super().ask(values)
+
+    def give_picture(self, editor: Any) -> None:
+        if self.work is not None and self.desk.session is not None:
+            editor.take(self.desk.session.path(self.work))
+        else:
+            self.notice.tell(tr("No picture is shown yet."))
+
+    def take_recipe(self, recipe: Recipe, part: str = "all") -> None:
+        kind = kind_of(recipe)
+        if kind in FINISHES and self.work is not None:
+            self.finish(kind, recipe)
+        elif kind == self.kind:
+            super().take_recipe(recipe, part)
+        else:
+            self.notice.tell(tr("This picture was put together from others; they have the recipes."))
+
+    def _finishes(self, work: Work) -> list[tuple[str, Callable[[], Any]] | None]:
+        def does(kind: str) -> Callable[[], None]:
+            return then(lambda: self.show_work(work), lambda: self.finish(kind))
+
+        return [(tr(title), does(kind)) for kind, title in FINISHES.items()]
+
+    def finish(self, kind: str, given: Recipe | None = None) -> None:
+        """Enlarge, adjust or cut out the shown picture; or do the same once more as a recipe says."""
+        if self.work is None or self.desk.session is None:
+            self.notice.tell(tr("No picture is shown yet."))
+            return
+        from studio.ui.finish import FinishDialog  # when first needed
+
+        dialog = FinishDialog(self.window(), self.desk, kind, self.work, given)
+        dialog.asked.connect(self.submitted)
+        dialog.open()
+
+    def enlarge(self) -> None:
+        self.finish("upscale")
+
+    def adjust(self) -> None:
+        self.finish("edit")
+
+    # -- live ---------------------------------------------------------------------------------------------------------
+
+    def toggle_live(self) -> None:
+        """Paint while the user types, or stop that."""
+        if self.live.on:
+            self._end_live()
+            return
+        if self.form.rows["seed"].value() is None:  # held, so that Generate makes the same
+            self.form.put_some({"seed": self.live.some_seed()})
+        self.notice.hide()
+        self.live.start(self._live_values)
+        self._refresh_tools()
+
+    def _live_values(self) -> Any:
+        values = self.taken(self.form.values())
+        if not str(values.get("prompt", "")).strip() or self.form.complaints():
+            return None
+        return self.painting.passing(values) if self.painting.active else (values, dict)
+
+    def _live_shown(self, image: QImage, done: bool) -> None:
+        caption = tr("live") if done else tr("live · painting …")
+        if self.painting.active:
+            self.painting.preview(image, caption)
+            return
+        if not self._live:
+            self._leave_modes()
+            self._live = True
+        self._stack.setCurrentWidget(self.canvas)
+        self.canvas.set_frame(0, 0)
+        self.canvas.show_preview(image, caption)
+        self.canvas.describe(caption)
+        self._refresh_tools()
+
+    def _end_live(self) -> None:
+        self.live.stop()
+        if self.painting.active:
+            self.painting.preview(QImage(), "")
+        elif self._live:
+            self._live = False
+            if self.work is not None:
+                self.display(self.work)
+            else:
+                self._stack.setCurrentWidget(self.empty)
+        self._refresh_tools()
+
+    # -- painting -----------------------------------------------------------------------------------------------------
+
+    def paint(self) -> None:
+        """Paint on the shown picture, or go on with the painting of before; and back."""
+        if self.painting.active:
+            self.painting.leave()
+            return
+        card = self.form.card()
+        limits = card.limits if card else None
+        size = ((limits.width if limits else None) or 512, (limits.height if limits else None) or 512)
+        if self.work is None:
+            self.painting.enter(None, size)
+        else:
+            self._load(self.work, lambda image: self.painting.enter(image if not image.isNull() else None, size))
+
+    def paint_anew(self, work: Work) -> None:
+        """Begin a painting with a work."""
+        self._load(work, lambda image: None if image.isNull() else self.painting.begin(image))
+
+    def _paint_page(self, page: QWidget) -> None:
+        if self._stack.indexOf(page) < 0:
+            self._stack.addWidget(page)
+        self._leave_modes()
+        self._live = False
+        self._stack.setCurrentWidget(page)
+        self._refresh_tools()
+
+    def _paint_left(self) -> None:
+        if self.work is not None:
+            self.display(self.work)
+        else:
+            self._stack.setCurrentWidget(self.empty)
+        self._refresh_tools()
+
+    def leave(self) -> None:
+        self.painting.close()
+
     # -- showing ------------------------------------------------------------------------------------------------------
 
     def show_work(self, work: Work) -> None:
+        self.painting.leave()
         if self.work is not None and self.work.id != work.id:
             self._other = self.work
         self._outside = None
@@ -273,28 +451,42 @@ class ImageTab(MakeTab):
         there = self.work is not None
         for button in (self.out_button, self.zoom_button, self.in_button, self.copy_button, self.save_button):
             button.setEnabled(there)
-        for button in (self.copy_button, self.save_button):  # a preview is not a work yet
+        for button in (self.copy_button, self.save_button, self.finish_button):  # a preview is not a work yet
             button.setEnabled(there and not self._live)
         self.compare_button.setEnabled(there and self._partner() is not None)
         self.grid_button.setEnabled(len(self._batch) > 1)
         self.grid_button.setChecked(self._in_grid)
         self.compare_button.setChecked(self._comparing)
-        self.tools.setVisible(there or self._stack.currentWidget() is self.canvas)
+        painting = self.painting.active
+        self.paint_button.setChecked(painting)
+        self.live_button.setChecked(self.live.on)
+        self.live_button.setEnabled(self.desk.session is not None)
+        self.paint_button.setEnabled(self.desk.session is not None)
+        for button in (
+            self.finish_button, self.compare_button, self.grid_button, self.copy_button, self.save_button,
+        ):  # fmt: skip
+            button.setVisible(not painting)
+        self.tools.setVisible(there or painting or self.live.on or self._stack.currentWidget() is self.canvas)
 
     def _zoomed(self, zoom: float, fit: bool) -> None:
         self.zoom_button.setText(tr("Fit") if fit else f"{zoom * 100:.0f} %")
 
+    def _seen(self) -> Canvas:
+        """What is looked at: the picture, or the board that is painted on."""
+        page = self.painting.page
+        return page.board if self.painting.active and page is not None else self.canvas
+
     def zoom_in(self) -> None:
-        self.canvas.zoom_in()
+        self._seen().zoom_in()
 
     def zoom_out(self) -> None:
-        self.canvas.zoom_out()
+        self._seen().zoom_out()
 
     def zoom_fit(self) -> None:
-        self.canvas.fit()
+        self._seen().fit()
 
     def zoom_full(self) -> None:
-        self.canvas.actual_size()
+        self._seen().actual_size()
 
     # -- grid and compare ---------------------------------------------------------------------------------------------
 
@@ -385,6 +577,23 @@ class ImageTab(MakeTab):
             self._load(partner, lambda other: self._load(work, lambda image: both(image, other, caption)))
         self._refresh_tools()
 
+    # -- grids --------------------------------------------------------------------------------------------------------
+
+    def grid(self) -> None:
+        """Ask what is to vary, and paint every combination."""
+        wrong = self.form.complaints()
+        if wrong:
+            self.form.go_to(wrong[0])
+            return
+        self.notice.hide()
+        ask_for_grid(self.window(), self.desk, self.taken(self.form.values()), self.form.card())
+
+    def fill_more(self, menu: QMenu) -> None:
+        # the keys as words, as for the other entries
+        entry = menu.addAction(f"{tr('Make a grid of variations …')}\t{keys_of('grid')}")
+        entry.triggered.connect(lambda *_: self.grid())
+        self.grids.fill(menu)
+
     # -- in and out ---------------------------------------------------------------------------------------------------
 
     def _drag(self) -> None:
@@ -419,9 +628,27 @@ class ImageTab(MakeTab):
 
     def own_entries(self, work: Work) -> list[tuple[str, Callable[[], Any]] | None]:
         return [
+            *self._finishes(work),
+            None,
+            (tr("Paint on it"), lambda: self.paint_anew(work)),
+            (tr("Begin from it"), lambda: self._begin_from(work)),
             (tr("Compare with the shown picture"), lambda: self._compare_with(work)),
             (tr("Read the prompt aloud"), lambda: self.desk.sent.emit("speech", getattr(work.recipe, "prompt", ""))),
         ]
+
+    def _begin_from(self, work: Work) -> None:
+        """Make a work the picture to begin from."""
+        if self.desk.session is not None:
+            self.form.go_to("image")
+            editor = self.form.rows["image"].editor
+            if isinstance(editor, PictureEditor):
+                editor.take(self.desk.session.path(work))
+
+    def _begin_from_image(self, image: QImage) -> None:
+        self.form.go_to("image")
+        editor = self.form.rows["image"].editor
+        if isinstance(editor, PictureEditor):
+            editor.take(image)
 
     def _compare_with(self, work: Work) -> None:
         if self.work is not None and work.id != self.work.id:
@@ -430,17 +657,36 @@ class ImageTab(MakeTab):
             self.compare()
 
     def take_plain(self, path: Path) -> None:
-        if path.suffix.lower() not in PICTURES:
+        """A file without a recipe of the studio: a picture of another program, or just a picture."""
+        session = self.desk.session
+        if path.suffix.lower() not in PICTURES or session is None:
             super().take_plain(path)
             return
 
-        def done(image: QImage) -> None:
+        def found(there: Any) -> None:
+            if there is not None and there.values:
+                self._take_found(path, there)
+            else:
+                self.desk.tasks.picture(self, lambda: read_picture(path), read)
+
+        def read(image: QImage) -> None:
             if image.isNull():
                 self.notice.tell(tr("“{name}” is not a picture that can be read.", name=path.name), bad=True)
             else:
                 self.take_image(image)
 
-        self.desk.tasks.picture(self, lambda: read_picture(path), done)
+        self.desk.tasks.read(self, lambda: session.found_in(path), found, self.tell_problem)
+
+    def _take_found(self, path: Path, there: Any) -> None:
+        """Fill the form from what another program wrote, and say what has no place here."""
+        self.form.put(there.values)
+        sentence = tr("The parameters of “{name}” were taken, from {program}.", name=path.name, program=there.program)
+        hint = (
+            one_or_many(len(there.left), "One thing was left out.", "{n} things were left out.") if there.left else ""
+        )
+        detail = "\n".join(f"{name}: {value}" for name, value in there.left)
+        self.notice.tell(sentence, hint, detail=f"{detail}\n\n{there.text}".strip())
+        self.focus_prompt()
 
     def take_image(self, image: QImage) -> bool:
         """A picture from elsewhere, without a recipe: it can be compared with."""
@@ -450,8 +696,14 @@ class ImageTab(MakeTab):
             self.aside, self._live = self.at_work(), False
             self._stack.setCurrentWidget(self.canvas)
             self.canvas.show_picture(image, key="outside")
-            self.notice.tell(tr("This picture holds no recipe of the studio; it is only shown."))
+            self.notice.tell(
+                tr("This picture says nothing of how it was made; it is only shown."), action=tr("Begin from it"),
+                does=lambda: self._begin_from_image(image),
+            )  # fmt: skip
         else:
             self.compare()
-            self.notice.tell(tr("This picture holds no recipe of the studio; it is compared with the shown one."))
+            self.notice.tell(
+                tr("This picture says nothing of how it was made; it is compared with the shown one."),
+                action=tr("Begin from it"), does=lambda: self._begin_from_image(image),
+            )  # fmt: skip
         return True

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from studio.core.problems import LibraryBroken, NotSaved
-from studio.core.recipes import CARRIED_AS, check
+from studio.core.recipes import CARRIED_AS, ImageRecipe, check
+from studio.library import metadata
 from studio.library.carried import recipe_in
 from tests.library.exports.helpers_export import Job, make_png
 
@@ -122,7 +123,7 @@ def test_a_jpeg_keeps_full_colour_resolution_above_quality_90(job, tmp_path, out
         assert picture.layer[0][1:3] == sampling
 
 
-@pytest.mark.parametrize("format", ["jpg", "webp"])
+@pytest.mark.parametrize("format", ["jpg", "webp", "avif"])
 def test_more_quality_is_a_larger_and_truer_picture(job: Job, tmp_path: Path, out: Path, format: str):
     noise = np.random.default_rng(1).integers(0, 256, (96, 96, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "m.png")
@@ -165,26 +166,32 @@ def test_a_colour_profile_goes_along(job: Job, tmp_path: Path, out: Path):
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.new("RGB", (16, 16), "teal").save(tmp_path / "m.png", icc_profile=profile)
-    for name in ("x.png", "x.jpg", "x.webp"):
+    for name in ("x.png", "x.jpg", "x.webp", "x.avif", "x.tif", "x.psd"):
         job.export(tmp_path / "m.png", "image", out / name)
         with Image.open(out / name) as picture:
             assert picture.info["icc_profile"] == profile
 
 
 @pytest.mark.skipif(CONVERT is None, reason="ImageMagick is not installed")
-@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.webp"])
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.webp", "x.avif", "x.tif", "x.psd"])
 def test_another_program_sees_the_same_picture(job: Job, tmp_path: Path, out: Path, name: str):
     master = make_png(tmp_path / "master.png", "RGB")
     job.export(master, "image", out / name, quality=100)
-    done = subprocess.run([CONVERT, out / name, "-depth", "8", "rgb:-"], capture_output=True, timeout=60)
+    done = subprocess.run([CONVERT, f"{out / name}[0]", "-depth", "8", "rgb:-"], capture_output=True, timeout=60)
     if b"no decode delegate" in done.stderr:
         pytest.skip("this ImageMagick does not read the format")
     seen = np.frombuffer(done.stdout, np.uint8).reshape(48, 64, 3).astype(int)
-    assert np.abs(seen - pixels(master)).max() <= (6 if name == "x.jpg" else 0)
+    assert np.abs(seen - pixels(master)).max() <= (6 if name in ("x.jpg", "x.avif") else 0)
 
 
 @pytest.mark.skipif(FILE is None, reason="file(1) is not installed")
-@pytest.mark.parametrize(("name", "said"), [("x.png", "PNG image"), ("x.jpg", "JPEG image"), ("x.webp", "Web/P")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("x.png", "PNG image"), ("x.jpg", "JPEG image"), ("x.webp", "Web/P"), ("x.avif", "AVIF"),
+        ("x.tif", "TIFF image"), ("x.psd", "Photoshop"),
+    ],
+)  # fmt: skip
 def test_file_knows_what_a_picture_is(job: Job, tmp_path: Path, out: Path, name: str, said: str):
     job.export(make_png(tmp_path / "m.png"), "image", out / name)
     assert said in subprocess.check_output([FILE, "-b", out / name], text=True)
@@ -205,7 +212,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HUGE = SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0))
 
 
-@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.webp"])
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.webp", "x.avif", "x.tif", "x.psd"])
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -248,3 +255,133 @@ def test_an_exported_png_still_carries_its_recipe(job: Job, tmp_path: Path, out:
     job.export(tmp_path / "master.png", "image", out / "x.png", title="new")
     with open(out / "x.png", "rb") as stream:
         assert recipe_in(stream) == recipe
+
+
+# -- AVIF and TIFF
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
+@pytest.mark.parametrize("ending", ["tif", "tiff"])
+def test_a_tiff_keeps_every_pixel_and_is_smaller_than_raw(
+    job: Job, tmp_path: Path, out: Path, mode: str, ending: str
+) -> None:
+    master = make_png(tmp_path / "master.png", mode, (200, 150))
+    job.export(master, "image", out / f"x.{ending}", title="Ein Zügli ♥")
+    assert np.array_equal(pixels(out / f"x.{ending}"), pixels(master))
+    with Image.open(out / f"x.{ending}") as picture:
+        assert (picture.format, picture.mode, picture.info["compression"]) == ("TIFF", mode, "tiff_adobe_deflate")
+        assert picture.tag_v2[270].encode("latin-1").decode() == "Ein Zügli ♥"
+        assert picture.tag_v2[305].startswith("studio ")
+    assert (out / f"x.{ending}").stat().st_size < 200 * 150 * len(mode) / 2
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_an_avif_at_quality_100_loses_nothing_but_rounding_even_of_the_unseen(
+    job: Job, tmp_path: Path, out: Path, mode: str
+) -> None:
+    master = make_png(tmp_path / "master.png", mode)
+    job.export(master, "image", out / "x.avif", quality=100)
+    assert np.abs(pixels(out / "x.avif").astype(int) - pixels(master)).max() <= 3
+    assert np.array_equal(pixels(out / "x.avif")[..., 3:], pixels(master)[..., 3:]) or mode == "L"
+
+
+def test_an_avif_keeps_transparency_at_any_quality(job: Job, tmp_path: Path, out: Path) -> None:
+    master = make_png(tmp_path / "master.png", "RGBA")
+    job.export(master, "image", out / "x.avif", quality=50)
+    assert np.abs(pixels(out / "x.avif")[..., 3].astype(int) - pixels(master)[..., 3]).max() <= 24
+
+
+# -- with and without how it was made
+
+EVERY = ("x.png", "x.jpg", "x.webp", "x.avif", "x.tif", "x.psd")
+SECRET = "a fox that nobody must know of"
+RECIPE = check("image", {"prompt": SECRET, "negative": "naïve 🦊", "seed": 77, "model": "starter-image"}).recipe
+
+
+def telling_master(path: Path, mode: str = "RGB") -> Path:
+    """A kept picture whose file says in every way a PNG has how it was made."""
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt(CARRIED_AS, msgspec.json.encode(RECIPE).decode())
+    info.add_text("parameters", f"{SECRET}\nSteps: 5, Seed: 77")
+    info.add_text("prompt", SECRET, zip=True)
+    info.add_itxt("Comment", SECRET, zip=True)
+    exif = Image.Exif()
+    exif[0x010E] = SECRET
+    with Image.open(make_png(path, mode)) as picture:
+        picture.load()
+        picture.save(path, pnginfo=info, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_without_metadata_a_file_says_nothing_of_how_it_was_made(
+    job: Job, tmp_path: Path, out: Path, name: str
+) -> None:
+    master = telling_master(tmp_path / "m.png")
+    recipe = msgspec.to_builtins(RECIPE)
+    job.export(master, "image", out / name, title=SECRET, recipe=recipe, metadata=False)
+    data = (out / name).read_bytes()
+    for text in (SECRET, "naïve", "starter-image", "studio"):
+        for encoding in ("utf-8", "utf-16-be", "utf-16-le"):
+            assert text.encode(encoding) not in data
+    with open(out / name, "rb") as stream:
+        assert metadata.read(stream) is None
+    with Image.open(out / name) as picture:
+        picture.load()
+        assert not {"exif", "xmp", "Comment", "parameters", "prompt"} & set(picture.info)
+    if name not in ("x.jpg", "x.avif", "x.webp"):
+        assert np.array_equal(pixels(out / name), pixels(master))
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "TIFF"])
+def test_nor_does_what_a_master_of_another_format_says_of_itself(
+    job: Job, tmp_path: Path, out: Path, name: str, format: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = SECRET
+    more = {"comment": SECRET} if format == "JPEG" else {}
+    with Image.open(make_png(tmp_path / "m.png", "RGB")) as picture:
+        picture.save(tmp_path / "master", format, exif=exif, xmp=f"<x>{SECRET}</x>".encode(), **more)
+    assert SECRET.encode() in (tmp_path / "master").read_bytes()
+    job.export(tmp_path / "master", "image", out / name, metadata=False)
+    assert SECRET.encode() not in (out / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_with_metadata_a_file_carries_the_recipe_of_the_work(job: Job, tmp_path: Path, out: Path, name: str) -> None:
+    master = telling_master(tmp_path / "m.png")
+    newer = msgspec.structs.replace(RECIPE, prompt="what the library knows", seed=78)
+    job.export(master, "image", out / name, title="T", recipe=msgspec.to_builtins(newer))
+    if name == "x.psd":
+        assert b"what the library knows" in (out / name).read_bytes()
+        return
+    with open(out / name, "rb") as stream:
+        found = metadata.read(stream)
+    assert found is not None
+    assert found.tool == "studio"
+    assert check("image", found.values).recipe == newer
+    if name == "x.png":
+        assert sum(d.startswith(b"studio\0") for _, d in chunks(out / name)) == 1
+        with Image.open(out / name) as picture:
+            assert picture.text["parameters"].startswith("what the library knows")
+    if name == "x.jpg":
+        with Image.open(out / name) as picture:
+            comment = picture.getexif().get_ifd(0x8769)[0x9286]
+        assert "what the library knows".encode("utf-16-be") in comment
+
+
+def test_a_picture_made_of_another_one_carries_its_recipe_too(job: Job, tmp_path: Path, out: Path) -> None:
+    recipe = {"kind": "edit", "image": "a" * 40 + ".png", "rotate": "90"}
+    for name in ("x.png", "x.webp"):
+        job.export(make_png(tmp_path / "m.png"), "image", out / name, recipe=recipe)
+        assert b'"rotate":"90"' in (out / name).read_bytes().replace(b"&quot;", b'"')
+    with open(out / "x.png", "rb") as stream:
+        assert msgspec.to_builtins(recipe_in(stream))["rotate"] == "90"
+
+
+def test_a_recipe_that_is_too_long_is_left_out_and_told(job: Job, tmp_path: Path, out: Path) -> None:
+    recipe = msgspec.to_builtins(ImageRecipe(prompt="long " * 20_000))
+    result = job.export(make_png(tmp_path / "m.png"), "image", out / "x.jpg", recipe=recipe)
+    assert result.notes == ("The recipe is too long for a JPEG file and was left out of it.",)
+    assert job.export(make_png(tmp_path / "m.png"), "image", out / "x.webp", recipe=recipe).notes[1:] == ()

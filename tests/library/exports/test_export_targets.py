@@ -46,12 +46,12 @@ def refused(job: Job, master: Path, to: Path | str, kind: str = "text", **more: 
 
 def test_each_kind_has_its_formats_and_every_format_can_be_loaded():
     assert formats_for("text") == (".txt", ".md")
-    assert formats_for("image") == (".png", ".jpg", ".jpeg", ".webp")
+    assert formats_for("image") == (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".psd")
     assert formats_for("speech") == (".wav", ".flac", ".ogg", ".mp3")
     assert formats_for("export") == ()
-    from studio.library.exports import _load_format
+    from studio.library.exports import load_format
 
-    assert all(callable(_load_format(export)) for export in EXPORTS.values())
+    assert all(callable(load_format(export)) for export in EXPORTS.values())
 
 
 def test_the_early_check_loads_no_codec():
@@ -479,3 +479,21 @@ def test_one_exporter_does_many_jobs_after_a_failure(job: Job, tmp_path: Path, o
         else:
             engine.run(ExportRecipe(work="w", to=str(out / name)), job.ctx)
     assert sorted(os.listdir(out)) == ["x.mp3", "x.png"]
+
+
+@pytest.mark.parametrize("extension", sorted(EXPORTS))
+def test_without_metadata_no_format_tells_the_prompt(job: Job, tmp_path: Path, out: Path, extension: str):
+    secret = "a fox nobody must know of"
+    kind = EXPORTS[extension].kind
+    field = {"text": "prompt", "image": "prompt", "speech": "text"}[kind]
+    if kind == "text":
+        master = tmp_path / "master.txt"
+        master.write_text("what was written")
+    else:
+        master = make_png(tmp_path / "master.png") if kind == "image" else make_wav(tmp_path / "master.wav")
+    recipe = {"kind": kind, field: secret, "seed": 5}
+    job.export(master, kind, out / f"x{extension}", title=secret, recipe=recipe, metadata=False)
+    data = (out / f"x{extension}").read_bytes()
+    assert len(data) > 10
+    for encoding in ("utf-8", "utf-16-le", "utf-16-be"):
+        assert secret.encode(encoding) not in data

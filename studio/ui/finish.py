@@ -1,0 +1,142 @@
+"""What is done to a finished picture: enlarge it, change it by simple means, cut it out. One dialog per recipe kind.
+
+The fields come from the recipe's declarations. Knows the desk; the result comes as a work like any other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QDialog, QScrollArea, QVBoxLayout, QWidget
+
+from studio.core.declare import Field, fields
+from studio.core.jobs import Job
+from studio.core.problems import Problem
+from studio.core.recipes import RECIPES, Recipe
+from studio.core.text import shown
+from studio.core.works import Work
+from studio.ui.desk import Desk
+from studio.ui.fields import Editor, FieldRow, editor_for
+from studio.ui.lists import CardEditor, StructEditor
+from studio.ui.strings import tr
+from studio.ui.widgets import Button, Label, row
+
+TITLES = {"edit": "Adjust the picture", "upscale": "Enlarge the picture", "cutout": "Cut out the background"}
+DOES = {"edit": "Apply", "upscale": "Enlarge", "cutout": "Cut out"}
+
+
+class FinishDialog(QDialog):
+    """Signals:
+    asked(Job): it was queued.
+    """
+
+    asked = Signal(object)
+
+    def __init__(self, parent: QWidget, desk: Desk, kind: str, work: Work, given: Recipe | None = None) -> None:
+        """
+        Args:
+            work: what it is done to. given: a recipe of this kind to begin with, and its picture instead.
+        """
+        super().__init__(parent)
+        self.setObjectName(f"{kind}_dialog")
+        self.setWindowTitle(tr(TITLES[kind]))
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self._desk, self._kind, self._work = desk, kind, work
+        self._image = str(getattr(given, "image", "")) or work.id
+        self.rows: dict[str, FieldRow] = {}
+        holder = QWidget()
+        inside = QVBoxLayout(holder)
+        inside.setContentsMargins(0, 0, 12, 0)
+        inside.setSpacing(6)
+        remembered = desk.state.forms.get(kind, {})
+        for field in fields(RECIPES[kind]):
+            editor = self._editor(field)
+            if editor is None:
+                continue
+            made = FieldRow(field, editor, label_width=136)
+            if field.name in remembered and field.name in ("model", "factor"):  # the others belong to one picture
+                made.put(remembered[field.name])
+            if given is not None:
+                made.put(getattr(given, field.name))
+            made.changed.connect(lambda _: self._tell_size())
+            self.rows[field.name] = made
+            inside.addWidget(made)
+        inside.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setObjectName("finish_scroll")
+        scroll.setAccessibleName(tr(TITLES[kind]))
+        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(holder)
+        self.size_label = Label("", "soft", wrap=True)
+        self.problem = Label(role="problem", wrap=True)
+        self.start = Button(tr(DOES[kind]), role="primary", clicked=self._start)
+        self.start.setObjectName("finish_start")
+        self.start.setDefault(True)
+        cancel = Button(tr("Cancel"), clicked=self.reject)
+        cancel.setObjectName("finish_cancel")
+        around = QVBoxLayout(self)
+        around.setContentsMargins(20, 16, 12, 16)
+        around.setSpacing(8)
+        around.addWidget(Label(shown(work.title, 60), "soft", elide=True))
+        around.addWidget(scroll, 1)
+        around.addWidget(self.size_label)
+        around.addWidget(self.problem)
+        around.addLayout(row(None, cancel, self.start))
+        high = {"edit": 640, "upscale": 300, "cutout": 300}[kind]
+        self.resize(480, min(high, max(240, parent.height() - 40)))
+        self._tell_size()
+
+    def _editor(self, field: Field) -> Editor | None:
+        if field.refers == "picture":
+            return None  # the shown one
+        if field.refers:
+            empty = tr("Lanczos (no model)") if field.refers == "upscale" else tr("choose …")
+            card = CardEditor(field, self._desk, empty=empty)
+            card.refused.connect(lambda problem: self.problem.setText(problem.sentence))
+            return card
+        return StructEditor(field) if field.type == "struct" else editor_for(field)
+
+    def _tell_size(self) -> None:
+        """How large the result will be, where that is known before."""
+        wide, high = self._work.meta.get("width"), self._work.meta.get("height")
+        if not isinstance(wide, int) or not isinstance(high, int):
+            return
+        if self._kind == "upscale":
+            factor = float(self.rows["factor"].value())
+            wide, high = round(wide * factor), round(high * factor)
+        self.size_label.setText(tr("{wide} × {high} px", wide=f"{wide:,}", high=f"{high:,}"))
+        self.size_label.setVisible(self._kind == "upscale")
+
+    def values(self) -> dict[str, Any]:
+        changed = {name: made.value() for name, made in self.rows.items() if made.is_changed()}
+        return {**changed, "image": self._image}
+
+    def _start(self) -> None:
+        wrong = next((made for made in self.rows.values() if made.editor.is_wrong()), None)
+        if wrong is not None:
+            wrong.editor.target().setFocus()
+            return
+        if self._kind == "cutout" and not self.rows["model"].value():
+            self.rows["model"].complain(tr("Choose a model that cuts out; add its .onnx file."))
+            return
+        self.start.setEnabled(False)
+        self._desk.submit(self._kind, self.values(), self._queued, self._refused)
+
+    def _queued(self, job: Job) -> None:
+        kept = {name: made.value() for name, made in self.rows.items() if name in ("model", "factor")}
+        self._desk.state.forms[self._kind] = kept
+        self._desk.keeper.touch()
+        self.asked.emit(job)
+        self.accept()
+
+    def _refused(self, problem: Problem) -> None:
+        self.start.setEnabled(True)
+        made = self.rows.get(problem.field)
+        sentence = f"{problem.sentence} {problem.hint}".strip()
+        if made is not None:
+            made.complain(sentence)
+        else:
+            self.problem.setText(sentence)

@@ -1,0 +1,171 @@
+"""Painting in the image tab: from the shown picture to a board, from there to a job, and its result back as a layer.
+
+The page with the board is made when first needed. Knows the desk, the form and the page; the tab tells it what
+happens to jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import QObject, Signal
+from PySide6.QtGui import QImage
+
+from studio.core.jobs import Job
+from studio.core.problems import Problem
+from studio.core.text import shown
+from studio.core.works import Work
+from studio.ui.desk import Desk
+from studio.ui.forms import Form
+from studio.ui.lists import png_of
+from studio.ui.strings import tr
+
+if TYPE_CHECKING:  # a thousand lines that are not needed before somebody paints
+    from studio.ui.paint.page import Painted, PaintPage
+
+FROM_BOARD = ("image", "mask", "extend")  # fields that the board fills in
+
+
+class Painting(QObject):
+    """Signals:
+    told(str): a sentence for the user.
+    changed(): something was painted.
+    entered(QWidget), left(): the page is to be shown, or is no longer.
+    """
+
+    told = Signal(str)
+    changed = Signal()
+    entered = Signal(object)
+    left = Signal()
+
+    def __init__(self, parent: QObject, desk: Desk, form: Form) -> None:
+        super().__init__(parent)
+        self._desk, self._form = desk, form
+        self.page: PaintPage | None = None
+        self.active = False
+        self._asked: dict[str, tuple[Painted, int]] = {}  # job -> what it was made from, softness of the edge
+
+    def _paper(self) -> PaintPage:
+        if self.page is None:
+            from studio.ui.paint.page import PaintPage
+
+            self.page = PaintPage(self._desk.keeper.path.parent / "painting")
+            self.page.told.connect(self.told)
+            self.page.board.changed.connect(self.changed)
+        return self.page
+
+    # -- in and out
+
+    def enter(self, picture: QImage | None, size: tuple[int, int]) -> None:
+        """Paint on: the painting of before, else the given picture, else an empty one of this size."""
+        page = self._paper()
+        if page.document is None and not (page.is_kept() and page.go_on()):
+            wide, high = (picture.width(), picture.height()) if picture is not None else size
+            if not page.begin(picture, wide, high):
+                return
+        self._show()
+
+    def begin(self, picture: QImage) -> None:
+        """Begin a painting with a picture; the one of before can be brought back."""
+        page = self._paper()
+        before = page.document is not None or page.is_kept()
+        if not page.begin(picture, picture.width(), picture.height()):
+            return
+        self._show()
+        if before:
+            again = (tr("Bring it back"), self.bring_back)
+            self._desk.told.emit(tr("The painting of before was laid aside."), "", again)
+
+    def bring_back(self) -> None:
+        if self._paper().bring_back():
+            self._show()
+
+    def _show(self) -> None:
+        self.active = True
+        self._form.assume(FROM_BOARD)
+        self.entered.emit(self.page)
+        if self.page is not None:
+            self.page.board.setFocus()
+
+    def leave(self) -> None:
+        """Back to looking; the painting stays as it is."""
+        if self.active:
+            self.active = False
+            self._form.assume(())
+            self.left.emit()
+
+    def close(self) -> None:
+        if self.page is not None:
+            self.page.put_away()
+
+    # -- making
+
+    def make(
+        self, values: dict[str, Any], done: Callable[[Job], Any], failed: Callable[[Problem], Any]
+    ) -> None:  # fmt: skip
+        """Ask for a picture made of what is painted: repainted where the mask is, painted on beyond the edges, or
+        painted over as a whole where nothing is masked."""
+        page, session = self.page, self._desk.session
+        painted = page.painted() if page is not None else None
+        if painted is None or session is None:
+            return
+        given = {name: value for name, value in values.items() if name not in FROM_BOARD}
+        left, top, right, bottom = painted.margins
+
+        def keep() -> dict[str, Any]:
+            kept: dict[str, Any] = {"image": session.keep_picture(png_of(painted.picture))}
+            if painted.mask is not None:
+                kept["mask"] = session.keep_picture(png_of(painted.mask))
+            if any(painted.margins):
+                kept["extend"] = {"left": left, "top": top, "right": right, "bottom": bottom}
+            return kept
+
+        def asked(job: Job) -> None:
+            blur = getattr(job.recipe, "mask_blur", 0)
+            self._asked[job.id] = (painted, blur)
+            done(job)
+
+        def kept(more: dict[str, Any]) -> None:
+            self._desk.submit("image", given | more, asked, failed)
+
+        self._desk.tasks.write(self, keep, kept, failed)
+
+    def passing(self, values: dict[str, Any]) -> Any:
+        """Values, and a function that encodes what is painted, for what is only looked at; None without a document."""
+        painted = self.page.painted() if self.page is not None else None
+        if painted is None:
+            return None
+        given = {name: value for name, value in values.items() if name not in FROM_BOARD}
+        if any(painted.margins):
+            given["extend"] = dict(zip(("left", "top", "right", "bottom"), painted.margins, strict=True))
+
+        def encoded() -> dict[str, bytes]:
+            made = {"image": png_of(painted.picture)}
+            return made | {"mask": png_of(painted.mask)} if painted.mask is not None else made
+
+        return given, encoded
+
+    def takes(self, job_id: str) -> bool:
+        """Whether what this job makes lands on the board."""
+        return self.active and job_id in self._asked
+
+    def preview(self, image: QImage, caption: str) -> None:
+        if self.page is not None:
+            self.page.show_preview(image, caption)
+
+    def ended(self, job_id: str) -> None:
+        """A job ended: its preview goes; what it made comes through `land`."""
+        if job_id in self._asked and self.page is not None:
+            self.page.show_preview(None)
+
+    def land(self, work: Work, read: Callable[[Path], QImage]) -> None:
+        """Lay a work over the layers."""
+        session, asked = self._desk.session, self._asked.get(work.job)
+        if session is None or asked is None or self.page is None:
+            return
+        page, (painted, blur), path = self.page, asked, session.path(work)
+        seed = getattr(work.recipe, "seed", None)
+        name = f"{shown(work.title, 24)} · {seed}" if seed is not None else shown(work.title, 32)
+        self._desk.tasks.picture(self, lambda: read(path), lambda image: page.land(image, name, painted, blur))

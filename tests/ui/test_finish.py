@@ -1,0 +1,87 @@
+"""What is done to a finished picture, through the dialogs: the real engine for changes, in a real worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QImage
+from PySide6.QtTest import QTest
+
+from studio.ui.finish import FinishDialog
+
+
+@pytest.fixture
+def shown(rig: Any) -> tuple[Any, Any, Any]:
+    work = rig.made("image", "an old house")
+    tab = rig.tab("image")
+    rig.until(lambda: tab.canvas._key == work.id)
+    return rig, tab, work
+
+
+def opened(rig: Any, tab: Any, kind: str) -> FinishDialog:
+    tab.finish(kind)
+    rig.until(lambda: rig.window.findChild(FinishDialog) is not None)
+    dialog = rig.window.findChild(FinishDialog)
+    assert isinstance(dialog, FinishDialog)
+    return dialog
+
+
+def start(rig: Any, tab: Any, dialog: FinishDialog, before: Any) -> Any:
+    QTest.mouseClick(dialog.start, Qt.MouseButton.LeftButton)
+    rig.until(lambda: tab.work is not None and tab.work.id != before.id, 60)
+    return tab.work
+
+
+def test_a_picture_is_turned_and_the_result_is_shown_as_a_work_of_its_own(shown: Any) -> None:
+    rig, tab, work = shown
+    dialog = opened(rig, tab, "edit")
+    dialog.rows["crop"].put({"left": 16})
+    dialog.rows["rotate"].put("90")
+    made = start(rig, tab, dialog, work)
+    assert made.kind == "image"
+    assert made.title == work.title
+    assert rig.recipe(made)["kind"] == "edit"
+    assert QImage(str(rig.session.path(made))).size().toTuple() == (64, 48)
+    assert QImage(str(rig.session.path(work))).size().toTuple() == (64, 64), "what it was made of is as it was"
+    rig.until(lambda: tab.canvas._key == made.id)
+    assert ("Made of", work.title) in lines_of(rig, made)
+
+
+def lines_of(rig: Any, work: Any) -> list[tuple[str, str]]:
+    from studio.ui.details import lines
+
+    return lines(work, rig.desk)
+
+
+def test_a_picture_is_enlarged_and_the_factor_is_remembered(shown: Any) -> None:
+    rig, tab, work = shown
+    dialog = opened(rig, tab, "upscale")
+    dialog.rows["factor"].put(3.0)
+    dialog._tell_size()
+    assert "192 × 192" in dialog.size_label.text()
+    made = start(rig, tab, dialog, work)
+    assert QImage(str(rig.session.path(made))).size().toTuple() == (192, 192)
+    assert opened(rig, tab, "upscale").rows["factor"].value() == 3.0
+
+
+def test_cutting_out_asks_for_a_model_first(shown: Any) -> None:
+    rig, tab, _ = shown
+    dialog = opened(rig, tab, "cutout")
+    QTest.mouseClick(dialog.start, Qt.MouseButton.LeftButton)
+    assert dialog.isVisible()
+    assert dialog.rows["model"].problem.isVisible()
+
+
+def test_reusing_a_changed_picture_opens_the_same_change_on_the_same_picture(shown: Any) -> None:
+    rig, tab, work = shown
+    dialog = opened(rig, tab, "edit")
+    dialog.rows["flip"].put("across")
+    made = start(rig, tab, dialog, work)
+    rig.until(lambda: rig.window.findChild(FinishDialog) is None)
+    tab.reuse_work()
+    again = rig.window.findChild(FinishDialog)
+    assert again.rows["flip"].value() == "across"
+    assert again.values()["image"] == made.recipe.image
+    assert tab.form.values()["prompt"] == "an old house", "the form of pictures is left alone"

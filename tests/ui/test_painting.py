@@ -1,0 +1,141 @@
+"""Painting in the tab: the shown picture on the board, a mask, the job made of it, and its result as a layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from PySide6.QtCore import QPoint, Qt
+from PySide6.QtGui import QColor, QImage
+from PySide6.QtTest import QTest
+
+from tests.ui.hands import entry, press
+
+
+@pytest.fixture
+def painting(rig: Any) -> tuple[Any, Any, Any]:
+    """Window, tab and page, with a work on the board."""
+    work = rig.made("image", "an old house")
+    tab = rig.tab("image")
+    rig.until(lambda: tab.canvas._key == work.id)
+    tab.form.put_some({"model": "painter", "prompt": "a red roof"})
+    press(rig, Qt.Key.Key_M)
+    rig.until(lambda: tab.painting.active)
+    return rig, tab, tab.painting.page
+
+
+def stroke(board: Any, *, ends: int = 20) -> None:
+    middle = board.rect().center()
+    QTest.mousePress(board, Qt.MouseButton.LeftButton, pos=middle)
+    for at in range(ends):
+        QTest.mouseMove(board, middle + QPoint(at, at // 2))
+    QTest.mouseRelease(board, Qt.MouseButton.LeftButton, pos=middle + QPoint(ends, ends // 2))
+
+
+def test_the_shown_picture_lies_on_the_board_and_the_form_asks_for_what_goes_with_a_mask(painting: Any) -> None:
+    _, tab, page = painting
+    assert tab._stack.currentWidget() is page
+    assert (page.document.width, page.document.height) == (64, 64)
+    assert page.document.flattened().pixelColor(5, 5) == QColor(200, 40, 40)
+    assert not tab.form.rows["image"].isVisible(), "the board gives it"
+    for name in ("strength", "mask_blur", "mask_area", "mask_fill"):
+        assert tab.form.rows[name].isVisible(), name
+    assert tab.paint_button.isChecked()
+
+
+def test_a_painted_mask_is_repainted_and_the_result_is_a_layer_of_that_part(painting: Any) -> None:
+    rig, tab, page = painting
+    stroke(page.board)
+    rig.until(lambda: not page.document.is_empty_mask())
+    masked = page.document.bounds_of_mask()
+    tab.make()
+    rig.until(lambda: len(page.document.layers) == 2, 60)
+    work = tab.work
+    made = rig.recipe(work)
+    assert made["image"]
+    assert made["mask"]
+    assert made["extend"] is None
+    kept = QImage(str(rig.session.picture_path(made["mask"])))
+    assert kept.size().toTuple() == (64, 64)
+    assert kept.pixelColor(masked.center()).lightness() > 200
+    assert kept.pixelColor(1, 1).lightness() == 0
+    layer = page.document.layers[-1]
+    assert layer.image.pixelColor(masked.center()).alpha() > 200
+    assert layer.image.pixelColor(1, 1).alpha() == 0
+    assert page.document.is_empty_mask(), "the next mask begins anew"
+    assert tab._stack.currentWidget() is page, "the board stays"
+    assert not page.inset.isVisible()
+    page.document.undo()
+    page.document.undo()
+    assert len(page.document.layers) == 1
+
+
+def test_without_a_mask_the_whole_is_painted_over(painting: Any) -> None:
+    rig, tab, page = painting
+    tab.make()
+    rig.until(lambda: len(page.document.layers) == 2, 60)
+    made = rig.recipe(tab.work)
+    assert (bool(made["image"]), made["mask"], made["extend"]) == (True, "", None)
+
+
+def test_the_dragged_frame_is_painted_on(painting: Any) -> None:
+    rig, tab, page = painting
+    page.document.set_frame(0, 0, 32, 16)
+    tab.make()
+    rig.until(lambda: len(page.document.layers) == 2, 60)
+    assert rig.recipe(tab.work)["extend"] == {"right": 32, "bottom": 16}
+    assert (page.document.width, page.document.height) == (96, 80)
+
+
+def test_a_preview_is_small_in_the_corner(painting: Any) -> None:
+    rig, tab, page = painting
+    tab.form.put_some({"prompt": "a hold roof"})
+    tab.make()
+    rig.until(page.inset.isVisible)
+    assert tab._stack.currentWidget() is page
+    tab.stop()
+    rig.until(lambda: rig.idle() and not page.inset.isVisible())
+    assert len(page.document.layers) == 1
+
+
+def test_looking_at_a_work_leaves_the_board_and_painting_goes_on_where_it_was(painting: Any) -> None:
+    rig, tab, page = painting
+    page.document.fill_mask()
+    tab.show_work(tab.work)
+    assert not tab.painting.active
+    assert tab._stack.currentWidget() is tab.canvas
+    assert tab.form.rows["image"].isVisible()
+    press(rig, Qt.Key.Key_M)
+    rig.until(lambda: tab.painting.active)
+    assert not page.document.is_empty_mask()
+    press(rig, Qt.Key.Key_M)
+    rig.until(lambda: not tab.painting.active)
+
+
+def test_a_painting_comes_back_after_a_restart(painting: Any, open_window: Any) -> None:
+    rig, tab, page = painting
+    stroke(page.board)
+    page.document.add_layer(name="notes")
+    rig.close()
+    again = open_window()
+    tab = again.tab("image")
+    tab.paint()
+    again.until(lambda: tab.painting.active)
+    document = tab.painting.page.document
+    assert [layer.name for layer in document.layers][-1] == "notes"
+    assert not document.is_empty_mask()
+    document.undo()
+    assert len(document.layers) == 1
+
+
+def test_another_painting_lays_the_old_one_aside_and_it_can_be_brought_back(painting: Any) -> None:
+    rig, tab, page = painting
+    page.document.add_layer(name="notes")
+    told: list[Any] = []
+    rig.desk.told.connect(lambda sentence, hint, action: told.append((sentence, action)))
+    work = rig.session.works(kind="image")[0]
+    entry(tab, work, "Paint on it")()
+    rig.until(lambda: told)
+    assert [layer.name for layer in page.document.layers] == ["Picture"]
+    told[0][1][1]()
+    rig.until(lambda: [layer.name for layer in page.document.layers][-1] == "notes")

@@ -103,8 +103,8 @@ def parser() -> argparse.ArgumentParser:
 
     sub = _command(commands, "grid", "paint variations side by side, and a labelled sheet of them", _grid)
     sub.set_defaults(kind="image")
-    example = "what changes %s, for example “steps=10, 20, 30”, “guidance=3-9 (+3)”, “scheduler=ddim, euler a”"
-    sub.add_argument("--x", required=True, metavar="FIELD=VALUES", help=example % "from left to right")
+    example = "what changes {}, for example “steps=10, 20, 30”, “guidance=3-9 (+3)”, “scheduler=ddim, euler a”"
+    sub.add_argument("--x", required=True, metavar="FIELD=VALUES", help=example.replace("{}", "from left to right"))
     sub.add_argument("--y", metavar="FIELD=VALUES", help="what changes from top to bottom")
     sub.add_argument("--z", metavar="FIELD=VALUES", help="what changes from block to block")
     sub.add_argument("--ground", choices=("light", "dark"), default="light", help="ground of the sheet (%(default)s)")

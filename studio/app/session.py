@@ -30,7 +30,7 @@ from studio.core.grids import Axis, Group
 from studio.core.jobs import Job, JobState
 from studio.core.lanes import Lane
 from studio.core.paths import Paths
-from studio.core.plans import MEMORY_MODES, Plan
+from studio.core.plans import MEMORY_MODES, SPEEDS, Plan
 from studio.core.problems import NotFound, NotRead, NotSaved, Problem, StudioError
 from studio.core.recipes import (
     Checked,
@@ -653,6 +653,9 @@ class Session(Shelf):
             preview_every=self.settings.preview_every,
             memory=self.settings.memory,
         )
+        if lane == "image":
+            quick = tuple(name for name in SPEEDS if getattr(self.settings, name))
+            plan = msgspec.structs.replace(plan, dtype=self.settings.dtype, speed=quick)
         if made_with is None:
             return plan
         # Made again in the circumstances of the first time; where they are gone the worker says what differs.
@@ -664,6 +667,7 @@ class Session(Shelf):
             n_batch=made_with.n_batch or plan.n_batch,
             n_ctx=made_with.n_ctx,
             memory=made_with.memory or "full",
+            speed=made_with.speed,
             again=True,
         )
 

@@ -22,6 +22,7 @@ from studio.core.wording import Style
 from studio.core.works import Change, Work
 from studio.library import carried, exports
 from studio.library.conversations import Conversations
+from studio.library.exports.naming import named
 from studio.library.files import Files
 from studio.library.inputs import NAMED, Inputs
 from studio.library.jobs import new_id, now
@@ -175,6 +176,14 @@ class Shelf:
     def uses_quality(self, extension: str) -> bool:
         """Whether a format, for example ".jpg", has a quality to choose."""
         return exports.uses_quality(extension)
+
+    def name_for(self, pattern: str, work: Work, number: int, ending: str) -> str:
+        """The file name of one of several works that are exported together; see exports/naming.py for the pattern.
+
+        Raises:
+            BadRecipe: something unknown is in braces.
+        """
+        return named(pattern, work, number, ending)
 
     def recipe_in(self, path: Path) -> Recipe | None:
         """The recipe a file was made from, or that it holds; its model need not be there.

@@ -14,6 +14,10 @@ import msgspec
 MEMORY_MODES = ("full", "sliced", "tiled", "offload", "sequential")
 
 
+# Speed-ups that may change the result slightly; none is on by itself.
+SPEEDS = ("channels_last", "compile")
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How a job is to be run: decided before it starts, from settings, machine and the recipe's `made_with`.
 
@@ -23,6 +27,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         n_batch: prompt tokens per batch (text), at least 32; small enough that cancel is heard between batches.
         n_ctx: context window in tokens (text), 0 for the engine's choice.
         preview_every: steps between previews, 0 for none.
+        speed: names of SPEEDS.
         memory: "auto", or one of MEMORY_MODES to begin with; where memory runs out the next one is taken.
         again: a work is made again in the circumstances of its first time; a device that this computer lacks is
             replaced, and the difference is told, instead of refusing.
@@ -35,4 +40,5 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     n_ctx: int = 0
     preview_every: int = 1
     memory: str = "auto"
+    speed: tuple[str, ...] = ()
     again: bool = False

@@ -38,6 +38,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             ge=0.1, le=60.0,
         ),
     ] = 3.0  # fmt: skip
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        about("Number format", "Of picture models; auto takes what the device computes in well. Others may be faster."),
+    ] = "auto"
+    channels_last: Annotated[
+        bool,
+        about(
+            "Channels last", "Lay picture networks out in another order: faster on some graphics cards. The result "
+            "may differ slightly.",
+        ),
+    ] = False  # fmt: skip
+    compile: Annotated[
+        bool,
+        about(
+            "Compile", "Compile picture networks (torch.compile): the first picture takes minutes, the others may be "
+            "faster. The result may differ slightly.",
+        ),
+    ] = False  # fmt: skip
     memory: Annotated[
         Literal["auto", "full", "sliced", "tiled", "offload", "sequential"],
         about(

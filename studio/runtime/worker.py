@@ -340,6 +340,12 @@ def differences(then: Any, now: Any) -> list[str]:
             old, new = old or "full", new or "full"
         if old and new and old != new:
             notes.append(f"First made with {name} {old}, now with {new}.")
+    if set(then.speed) != set(now.speed):
+        old, new = (", ".join(each) or "none" for each in (then.speed, now.speed))
+        notes.append(f"First made with the speed-ups {old}, now with {new}.")
+    for card, old in then.parts.items():
+        if old and now.parts.get(card, old) != old:
+            notes.append(f"The file of “{card}” has changed since this was first made.")
     for library, old in then.versions.items():
         new = now.versions.get(library, "")
         if new and old != new:

@@ -56,6 +56,7 @@ ZOOM_STOPS = (
 PIXELS_FROM = 8.0  # above this zoom pixels are drawn as squares
 WHEEL_STEP = 1.25  # for one notch, 120 eighths of a degree
 DIVIDER_STEP = 0.02
+FLICKER = 600  # ms, each of two pictures in turn
 LEAST_LEVEL = 256  # px, the longer side of the smallest half-size copy
 
 
@@ -173,6 +174,8 @@ class Canvas(QWidget):
         self._ring = False  # the focus came, or was used, with the keyboard
         self._shadow_tile: tuple[float, QPixmap] | None = None
         self._check_brush: tuple[float, QBrush] | None = None
+        self._flickering = QTimer(self, interval=FLICKER)
+        self._flickering.timeout.connect(lambda: self._divide(0.0 if self._divider > 0.5 else 1.0))
         self._growing = QTimer(self, interval=0, singleShot=True)
         self._growing.timeout.connect(self._grow)
         self.describe("")
@@ -234,6 +237,7 @@ class Canvas(QWidget):
         """Lay another picture over the right half of the one shown, scaled to the same frame; None ends it."""
         if other is None or other.isNull() or self._shows is not _Shows.PICTURE:
             self._other, self._captions = None, ("", "")
+            self._flickering.stop()
         else:
             if self._other is None:
                 self._divider = 0.5
@@ -247,6 +251,19 @@ class Canvas(QWidget):
         self._drags = _Drags.NOTHING
         self._point()
         self.update()
+
+    def flicker(self, on: bool) -> None:
+        """While comparing: show the one picture and the other in turn, which lets small differences jump to the eye."""
+        if on and self._other is not None:
+            self._flickering.start()
+        else:
+            self._flickering.stop()
+        if self._other is not None:
+            self._divide(1.0 if on else 0.5)
+
+    @property
+    def flickering(self) -> bool:
+        return self._flickering.isActive()
 
     @property
     def comparing(self) -> bool:
@@ -267,6 +284,7 @@ class Canvas(QWidget):
         self._cells, self._selection = [], -1
         if not keep_other:
             self._other, self._captions = None, ("", "")
+            self._flickering.stop()
             self.setAccessibleDescription("")
         if self._drags is not _Drags.PAN or what not in (_Shows.PICTURE, _Shows.PREVIEW):
             self._drags = _Drags.NOTHING

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Signal
 from PySide6.QtGui import QImage
+from PySide6.QtWidgets import QFileDialog
 
 from studio.core.jobs import Job
 from studio.core.problems import Problem
@@ -95,6 +96,69 @@ class Painting(QObject):
             self.active = False
             self._form.assume(())
             self.left.emit()
+
+    def ask_where(self) -> None:
+        """Save the layers as an OpenRaster file, which Krita, GIMP and others open."""
+        document = self.page.document if self.page is not None else None
+        if document is None or self.page is None:
+            return
+        dialog = QFileDialog(self.page.window(), tr("Save the layers"), self._desk.state.folder)
+        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        dialog.setDefaultSuffix("ora")
+        dialog.setNameFilters([tr("OpenRaster (*.ora)")])
+        if dialog.exec():
+            self.save_layers(Path(dialog.selectedFiles()[0]))
+
+    def save_layers(self, path: Path) -> None:
+        """Write the layers of now to a file, in the background."""
+        document = self.page.document if self.page is not None else None
+        if document is None:
+            return
+        layers = [
+            (it.image, it.name, it.x, it.y, it.opacity, it.blend, it.visible, it.locked) for it in document.layers
+        ]
+        mask = None if document.is_empty_mask() else document.mask_image()
+        size = document.width, document.height
+
+        def write() -> None:
+            from studio.core.files import durable
+            from studio.ui.paint.document import Document
+            from studio.ui.paint.openraster import write_openraster
+
+            # a copy: the pictures are shared until one of the two is painted on
+            copy = Document.of_layers(*size, layers, mask)
+            try:
+                with durable(path) as stream:
+                    write_openraster(copy, stream)
+            finally:
+                copy.close()
+
+        def done(_: Any) -> None:
+            self._desk.told.emit(tr("The layers were saved as “{name}”.", name=path.name), "", None)
+
+        self._desk.tasks.write(self, write, done, self._desk.failed.emit)
+
+    def open_layers(self, path: Path) -> None:
+        """Go on with a file of layers; the painting of before can be brought back."""
+        page = self._paper()
+
+        def read() -> Any:
+            from studio.ui.paint.openraster import read_openraster
+
+            found = read_openraster(path)
+            layers = [
+                (it.image, it.name, it.x, it.y, it.opacity, it.blend, it.visible, it.locked) for it in found.layers
+            ]
+            mask = None if found.is_empty_mask() else found.mask_image()
+            size = found.width, found.height
+            found.close()
+            return size, layers, mask
+
+        def done(found: Any) -> None:
+            if page.begin_with(*found):
+                self._show()
+
+        self._desk.tasks.picture(self, read, done, lambda problem: self.told.emit(problem.sentence))
 
     def close(self) -> None:
         if self.page is not None:

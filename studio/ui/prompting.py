@@ -6,6 +6,7 @@ Knows the desk and the text edits it is given; knows no tab and no form.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,21 +41,23 @@ from PySide6.QtWidgets import (
 
 from studio.core.problems import Problem, StudioError
 from studio.core.text import searchable, shown
-from studio.core.wording import Style, apply_style, count
 from studio.ui import theme
 from studio.ui.desk import Desk
 from studio.ui.icons import icon
 from studio.ui.strings import as_button, as_tip, one_or_many, tr
 from studio.ui.widgets import Button, Growing, Label, Notice, ToolButton, row, then
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # wording is imported when first needed: it takes longer than the rest of this file
     from studio.app.shelf import Worded
+    from studio.core.wording import Style
 
 STEP = 0.1  # of a weight
 HEAVIEST = 10.0
 IN_MENU = 24  # styles or presets that a menu lists; the others are searched for
 LISTED = 500  # names a list shows at once
-SHOWN = 4_000  # characters of an example
+SHOWN = 1_200  # characters of an example
+# What a preset leaves as it is in the form; the library keeps none of these.
+PASSING = ("prompt", "seed", "variation_seed", "image", "mask", "extend", "made_with")
 REMEMBERED = "prompting"  # where the window's state keeps what is chosen here
 
 _FAR = 4_000  # characters to either side in which brackets are looked for
@@ -250,7 +253,7 @@ class PromptSyntax(QSyntaxHighlighter):
     def __init__(self, document: QTextDocument) -> None:
         super().__init__(document)
         self._formats: dict[str, QTextCharFormat] = {}
-        self._mix()
+        self.retheme()
 
     def _mix(self) -> None:
         for role, colour in COLOURS[theme.current().name].items():
@@ -263,7 +266,10 @@ class PromptSyntax(QSyntaxHighlighter):
     def retheme(self) -> None:
         """Colour anew, in the theme of now."""
         self._mix()
+        document = self.document()
+        before = document.blockSignals(True)  # to whoever listens, other colours would be an edit
         self.rehighlight()
+        document.blockSignals(before)
 
     def highlightBlock(self, text: str) -> None:
         depth = max(0, self.previousBlockState())  # braces that earlier lines opened
@@ -550,7 +556,8 @@ class PromptBar(QWidget):
     """A row of small buttons for the prompt above it, and the chosen styles as chips.
 
     Signals:
-        preset(dict): these values are to be shown by the form, and the defaults for what is not among them.
+        preset(dict): a preset, with the words, seed and pictures of now; the form is to show these values, and the
+            defaults of what is not among them.
         insert(str): a text was put in at the cursor of the prompt.
         changed: other styles are chosen, or the words of the prompt's edit were changed from here.
     """
@@ -571,6 +578,7 @@ class PromptBar(QWidget):
         self._presets: dict[str, dict[str, Any]] = {}
         self._known = False  # styles and presets were read
         self._chosen: list[str] = []
+        self._chips: list[ToolButton] = []
         self._asked = 0
 
         self.styles_button = ToolButton(tr("Styles: words laid around the prompt"), "feather", text=tr("Styles"))
@@ -619,12 +627,12 @@ class PromptBar(QWidget):
         self.example_notes = Label("", "soft", wrap=True)
         self.another_button = Button(tr("Another example"), icon_name="refresh-cw", clicked=self.another_example)
         self.another_button.setObjectName("prompt_another")
-        close = ToolButton(tr("Close the example"), "x", clicked=self.hide_example)
-        close.setObjectName("prompt_example_close")
+        self.example_close = ToolButton(tr("Close the example"), "x", clicked=self.hide_example)
+        self.example_close.setObjectName("prompt_example_close")
         inside = QVBoxLayout(self.example)
         inside.setContentsMargins(10, 6, 6, 8)
         inside.setSpacing(4)
-        head = row(self.example_head, close)
+        head = row(self.example_head, self.example_close)
         head.setStretch(0, 1)
         inside.addLayout(head)
         inside.addWidget(self.example_text)
@@ -634,6 +642,8 @@ class PromptBar(QWidget):
 
         self.notice = Notice()
         self.notice.setObjectName("prompt_notice")
+        for name in ("act", "more", "close_button"):
+            getattr(self.notice, name).setObjectName(f"prompt_notice_{name}")
         around = QVBoxLayout(self)
         around.setContentsMargins(0, 0, 0, 0)
         around.setSpacing(4)
@@ -658,6 +668,18 @@ class PromptBar(QWidget):
         self.watch(prompt)
         self._last = prompt
         prompt.textChanged.connect(self._edited)
+        self._order()
+
+    def _order(self) -> None:
+        """Let Tab go from the prompt through the bar, as it is seen, and on to what followed the prompt."""
+        if self._edit is None or self._edit.window() is not self.window():
+            return
+        parts = (self.example_close, self.example_text, self.another_button)
+        notice = (self.notice.act, self.notice.more, self.notice.close_button)
+        for one, following in itertools.pairwise(
+            (self._edit, *self._worded, *self._signs, *self._chips, *parts, *notice)
+        ):
+            QWidget.setTabOrder(one, following)
 
     def watch(self, edit: QPlainTextEdit) -> None:
         """Colour another edit too, and weigh words in it; for the negative prompt."""
@@ -740,6 +762,15 @@ class PromptBar(QWidget):
         self.changed.emit()
         self._example_soon()
 
+    def clear(self) -> None:
+        """Leave all styles: for a prompt that is final, such as that of a work whose recipe is taken over."""
+        if self._chosen:
+            self._chosen = []
+            self._show_chips()
+            self._remember()
+            self.changed.emit()
+            self._example_soon()
+
     def _remember(self) -> None:
         self._desk.state.forms[REMEMBERED] = self.values()
         self._desk.keeper.touch()
@@ -750,6 +781,7 @@ class PromptBar(QWidget):
             if widget is not None:
                 widget.hide()
                 widget.deleteLater()
+        self._chips = []
         for name in self._chosen:
             there = not self._known or name in self._styles
             chip = ToolButton(
@@ -763,16 +795,16 @@ class PromptBar(QWidget):
                 chip.set_icon("circle-alert", "problem")
                 chip.name(tr("The style {name} is not there any more; leave it", name=shown(name)))
             self._flow.addWidget(chip)
+            self._chips.append(chip)
         self.chips.setVisible(bool(self._chosen))
         self._flow.invalidate()
         self.chips.updateGeometry()
+        self._order()
 
     def _leave(self, name: str) -> None:
         self.choose(name, False)
         # the pressed chip is gone, and the focus with it
-        chips = self.chips.findChildren(ToolButton, "style_chip")
-        left = [chip for chip in chips if not chip.isHidden()]
-        (left[0] if left else self.styles_button).setFocus()
+        (self._chips[0] if self._chips else self.styles_button).setFocus()
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -894,6 +926,8 @@ class PromptBar(QWidget):
 
     def save_style(self, name: str) -> None:
         """Keep the words of now as a style."""
+        from studio.core.wording import Style
+
         style = Style(name, self._own_words(), self._avoided())
         self._write(
             lambda session: session.save_style(style),
@@ -982,8 +1016,11 @@ class PromptBar(QWidget):
         self._open(chooser, self.presets_button)
 
     def apply_preset(self, name: str) -> None:
-        if name in self._presets:
-            self.preset.emit(dict(self._presets[name]))
+        """Have a preset shown by the form. Where it says nothing of what to avoid, the words of now stay."""
+        preset = self._presets.get(name)
+        if preset is not None:
+            stays = {n: value for n, value in self._values().items() if n in (*PASSING, "negative")}
+            self.preset.emit({**stays, **preset})
 
     def ask_preset_name(self) -> None:
         """Ask how the settings of now are to be called."""
@@ -1170,6 +1207,8 @@ class PromptBar(QWidget):
 
 def _ways(prompt: str, styles: list[Style], lines: Callable[[str], tuple[str, ...]]) -> int:
     """How many prompts there can be; 0 where they are too many to count."""
+    from studio.core.wording import apply_style, count
+
     for style in styles:
         if style.prompt.strip():
             prompt = apply_style(prompt, style.prompt)

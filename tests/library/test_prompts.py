@@ -61,7 +61,7 @@ def somewhere() -> Iterator[Prompts]:
 # -- styles and presets
 
 anything = st.text(max_size=40)
-few = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @given(st.lists(st.tuples(anything, anything, anything), max_size=6))

@@ -348,3 +348,21 @@ def test_a_picture_whose_file_is_broken_is_told(one: tuple[Any, Any, Any]) -> No
     assert tab.notice.sentence.text() == "The picture “the old one” cannot be read."
     assert tab.work.id == old.id and new.id != old.id and shows(tab) == "NOTHING"
     assert rig.problems == []
+
+
+def test_two_pictures_are_shown_in_turn(one: Any) -> None:
+    rig, tab, old = one
+    new = rig.made("image", "the new one")
+    rig.until(lambda: shows(tab) == new.id)
+    tab.flicker()
+    rig.until(lambda: tab.canvas.flickering)
+    sides: set[float] = set()
+    rig.until(lambda: sides.add(tab.canvas._divider) or len(sides) > 1)
+    assert sides == {0.0, 1.0}
+    tab.flicker()
+    rig.until(lambda: not tab.canvas.flickering)
+    assert tab.canvas._divider == 0.5
+    tab.flicker()
+    rig.until(lambda: tab.canvas.flickering)
+    tab.show_work(old)
+    assert not tab.canvas.flickering

@@ -139,3 +139,28 @@ def test_another_painting_lays_the_old_one_aside_and_it_can_be_brought_back(pain
     assert [layer.name for layer in page.document.layers] == ["Picture"]
     told[0][1][1]()
     rig.until(lambda: [layer.name for layer in page.document.layers][-1] == "notes")
+
+
+def test_layers_are_saved_for_other_programs_and_opened_again(painting: Any, tmp_path: Any) -> None:
+    import zipfile
+
+    rig, tab, page = painting
+    page.document.add_layer(QImage(16, 16, QImage.Format.Format_RGB32), "sky", x=8, y=4)
+    page.document.set_opacity(page.document.layers[-1].id, 0.5)
+    page.document.fill_mask()
+    told: list[str] = []
+    rig.desk.told.connect(lambda sentence, hint, action: told.append(sentence))
+    tab.painting.save_layers(tmp_path / "house.ora")
+    rig.until(lambda: told)
+    with zipfile.ZipFile(tmp_path / "house.ora") as archive:
+        assert archive.infolist()[0].filename == "mimetype"
+        assert b'name="sky"' in archive.read("stack.xml")
+    page.document.flatten()
+    tab.take_file(tmp_path / "house.ora")
+    rig.until(lambda: [layer.name for layer in page.document.layers] == ["Picture", "sky"])
+    assert page.document.layers[-1].opacity == 0.5
+    assert (page.document.layers[-1].x, page.document.layers[-1].y) == (8, 4)
+    assert not page.document.is_empty_mask()
+    (tmp_path / "no.ora").write_bytes(b"no zip")
+    tab.take_file(tmp_path / "no.ora")
+    rig.until(tab.notice.isVisible)

@@ -20,7 +20,7 @@ import msgspec
 
 from studio.core.cards import ModelCard
 from studio.core.plans import MEMORY_MODES, Plan
-from studio.core.problems import BadSetting, ModelMissing, ModelUnfit, OutOfMemory, StudioError
+from studio.core.problems import BadSetting, EngineMissing, ModelMissing, ModelUnfit, OutOfMemory, StudioError
 from studio.core.recipes import SEED_LIMIT, ImageRecipe, MadeWith, Recipe
 from studio.core.works import Artifact, Result
 from studio.engines import device as devices
@@ -62,8 +62,9 @@ class Diffusion:
 
         device, dtype = self._pick(plan, card)
         torch.set_num_threads(max(1, plan.threads))
+        same = plan.speed == self._plan.speed and (card, device, dtype) == (self._card, self._device, self._dtype)
         self._plan = plan
-        if self._pipe is not None and (card, device, dtype) == (self._card, self._device, self._dtype):
+        if self._pipe is not None and same:
             if self._away:  # it was parked
                 ctx.loading(card.name)
                 self._settle(self._mode, 0, ctx)
@@ -92,6 +93,7 @@ class Diffusion:
         except StudioError:
             trouble.give_back(device)
             raise
+        painting.quicken(pipe, self._plan.speed)
         self._scheduler = copy.deepcopy(getattr(pipe, "scheduler", None))
         self._dtypes = {n: c.dtype for n, c in pipe.components.items() if isinstance(c, torch.nn.Module)}
         self._pipe, self._card, self._device, self._dtype = pipe, card, device, dtype
@@ -289,6 +291,7 @@ class Diffusion:
             dtype=self._dtype,
             threads=self._plan.threads,
             memory=self._mode if self._mode != "full" else "",
+            speed=self._plan.speed,
             versions={"python": platform.python_version()} | _versions("torch", "diffusers", "transformers", "pillow"),
             system=f"{platform.system()} {platform.machine()}",
         )
@@ -397,6 +400,11 @@ class Diffusion:
             return trouble.out_of_memory(error, f"painting {wide}×{high} px with “{name}”", self._device)
         if trouble.is_lost_device(error):
             return error
+        if "compile" in self._plan.speed and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            return EngineMissing(
+                f"The network could not be compiled: {trouble.first_line(error)}.",
+                "Turn “Compile” off in the settings; it needs a C++ compiler.", detail=repr(error)[-6000:],
+            )  # fmt: skip
         return ModelUnfit(
             f"The model “{name}” could not paint this: {trouble.first_line(error)}.",
             "Try other settings: size, steps or scheduler.",

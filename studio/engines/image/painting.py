@@ -184,3 +184,16 @@ def pictures_in(output: Any, size: tuple[int, int] | None, finite: bool, count: 
         for image, flag in zip(images, flags, strict=False)
     )
     return [saving.checked(one, size, finite) for one in each]
+
+
+def quicken(pipe: Any, speed: tuple[str, ...]) -> None:
+    """Lay networks out, or have them compiled, as `speed` says; see plans.SPEEDS."""
+    import torch
+
+    core = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    if "channels_last" in speed:
+        for network in (core, getattr(pipe, "vae", None)):
+            if network is not None and any(isinstance(layer, torch.nn.Conv2d) for layer in network.modules()):
+                network.to(memory_format=torch.channels_last)
+    if "compile" in speed and core is not None:
+        core.compile()  # of the module itself: LoRAs and everything else find their layers where they were

@@ -106,6 +106,14 @@ class PaintPage(QWidget):
             return False
         return True
 
+    def begin_with(self, size: tuple[int, int], layers: list[Any], mask: QImage | None) -> bool:
+        """Begin a painting with layers, as `Document.of_layers` takes them."""
+        if not self.begin(None, *size):
+            return False
+        self.put_away()
+        self._take(Document.of_layers(*size, layers, mask, self._folder))
+        return True
+
     def bring_back(self) -> bool:
         """Exchange the painting for the one that was laid aside."""
         aside = self._folder.with_name(f"{self._folder.name}-before")
@@ -122,11 +130,6 @@ class PaintPage(QWidget):
         except OSError as error:
             self.told.emit(tr("The painting could not be brought back: {why}.", why=error.strerror or str(error)))
         return self.go_on()
-
-    def take_document(self, document: Document) -> None:
-        """Show a document that was read from a file."""
-        self.put_away()
-        self._take(document)
 
     def _take(self, document: Document) -> None:
         self.document = document

@@ -461,6 +461,16 @@ class MakeTab(QWidget):
         if self.work is not None:
             export.ask(self.window(), self.desk, self.work)
 
+    def save_several(self) -> None:
+        """Save all works that are chosen in the history; of a single one, as `save_as`."""
+        chosen = self.history.view.chosen()
+        if len(chosen) < 2:
+            self.save_as()
+            return
+        from studio.ui.several import SeveralDialog  # when first needed
+
+        SeveralDialog(self.window(), self.desk, chosen).open()
+
     def copy_work(self) -> None:
         """Put the shown work on the clipboard, as its content and as a file."""
         if self.work is not None and self.desk.session is not None:
@@ -553,7 +563,9 @@ class MakeTab(QWidget):
             None,
             *self.own_entries(work),
             None,
-            (tr("Save as …"), then(lambda: self.show_work(work), self.save_as)),
+            (tr("Save as …"), then(lambda: self.show_work(work), self.save_as))
+            if len(self._meant(work)) < 2
+            else (tr("Save these {n} …", n=len(self._meant(work))), self.save_several),
             (tr("Copy"), then(lambda: self.show_work(work), self.copy_work)),
             (tr("Remove the star") if work.starred else tr("Star"), lambda: self.star(work, not work.starred)),
             (tr("Show the file in its folder"), lambda: self.reveal(work)),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QMimeData, QPoint, Qt
+from PySide6.QtCore import QMimeData, QPoint, Qt, QTimer
 from PySide6.QtGui import QColor, QImage, QImageReader, QPixmap
 from PySide6.QtWidgets import QFrame, QMenu, QStackedLayout, QVBoxLayout, QWidget
 
@@ -370,6 +370,19 @@ class ImageTab(MakeTab):
         else:
             self._load(self.work, lambda image: self.painting.enter(image if not image.isNull() else None, size))
 
+    def save_as(self) -> None:
+        """Save the shown picture; while painting, the layers."""
+        if self.painting.active:
+            self.painting.ask_where()
+        else:
+            super().save_as()
+
+    def take_file(self, path: Path) -> None:
+        if path.suffix.lower() == ".ora":
+            self.painting.open_layers(path)
+        else:
+            super().take_file(path)
+
     def paint_anew(self, work: Work) -> None:
         """Begin a painting with a work."""
         self._load(work, lambda image: None if image.isNull() else self.painting.begin(image))
@@ -462,10 +475,9 @@ class ImageTab(MakeTab):
         self.live_button.setChecked(self.live.on)
         self.live_button.setEnabled(self.desk.session is not None)
         self.paint_button.setEnabled(self.desk.session is not None)
-        for button in (
-            self.finish_button, self.compare_button, self.grid_button, self.copy_button, self.save_button,
-        ):  # fmt: skip
+        for button in (self.finish_button, self.compare_button, self.grid_button, self.copy_button):
             button.setVisible(not painting)
+        self.save_button.setEnabled(self.save_button.isEnabled() or painting)
         self.tools.setVisible(there or painting or self.live.on or self._stack.currentWidget() is self.canvas)
 
     def _zoomed(self, zoom: float, fit: bool) -> None:
@@ -593,6 +605,15 @@ class ImageTab(MakeTab):
         entry = menu.addAction(f"{tr('Make a grid of variations …')}\t{keys_of('grid')}")
         entry.triggered.connect(lambda *_: self.grid())
         self.grids.fill(menu)
+
+    def flicker(self) -> None:
+        """The two compared pictures in turn, instead of side by side; and back."""
+        if not self._comparing:
+            self.compare()
+        if self._comparing:
+            on = not self.canvas.flickering
+            # the second picture may still be on its way from the disk
+            QTimer.singleShot(0 if self.canvas.comparing else 200, self, lambda: self.canvas.flicker(on))
 
     # -- in and out ---------------------------------------------------------------------------------------------------
 

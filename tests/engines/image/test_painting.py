@@ -590,3 +590,24 @@ def test_pictures_painted_together_have_their_own_seeds_and_say_so(
         carried = recipe_in(stream)
     assert isinstance(carried, ImageRecipe)
     assert (carried.seed, carried.count, carried.at_once) == (12, 1, 2)
+
+
+def test_channels_last_is_recorded_and_changes_little(folder_of: FolderOf, tmp_path: Path) -> None:
+    engine, around = Diffusion(), tiny.Around(tmp_path / "plain")
+    card = tiny.card(folder_of("sd"), "sd")
+    engine.load(card, QUIET, around.ctx)
+    plain = run(engine, around, recipe())
+    quick = tiny.Around(tmp_path / "quick")
+    pipe = engine._pipe
+    engine.load(card, msgspec.structs.replace(QUIET, speed=("channels_last",)), quick.ctx)
+    assert engine._pipe is not pipe, "a network is not laid out anew under what was planned otherwise"
+    outcome = engine.run(recipe(), quick.ctx)
+    assert outcome.made_with.speed == ("channels_last",)
+    weight = engine._pipe.unet.conv_in.weight
+    import torch
+
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    difference = np.abs(np.asarray(result(quick), dtype=float) - np.asarray(plain, dtype=float))
+    assert difference.max() <= 3
+    engine.load(card, QUIET, around.ctx)
+    assert run(engine, tiny.Around(tmp_path / "again"), recipe()).tobytes() == plain.tobytes()

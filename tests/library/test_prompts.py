@@ -209,6 +209,13 @@ def test_a_damaged_file_is_set_aside_with_a_sentence_and_never_lost(
     assert [style.name for style in store.styles()] == ["Ink"]
 
 
+def test_presets_nested_without_end_are_set_aside_too(store: Prompts, paths: Paths) -> None:
+    content = b'{"presets": {"a": {"loras": ' + b"[" * 100_000
+    (paths.home / "presets.json").write_bytes(content)
+    assert store.presets() == {} and len(store.take_notes()) == 1
+    assert (paths.damaged / "presets.json").read_bytes() == content
+
+
 def test_a_damaged_file_that_cannot_be_set_aside_is_not_written_over(store: Prompts, paths: Paths) -> None:
     (paths.home / "presets.json").write_bytes(b"precious")
     paths.damaged.write_bytes(b"in the way")
@@ -333,9 +340,10 @@ def test_much_is_held_to_its_bounds(store: Prompts, monkeypatch: pytest.MonkeyPa
     made = store.worded({"prompt": "__long__"})
     assert any("1,000,000 bytes" in note for note in made.notes)
     fill(store, {f"many/{at:04}.txt": b"x" for at in range(40)})
-    fill(store, {"/".join("d" * 12) + "/deep.txt": "x\n"})
+    fill(store, {"/".join("d" * 12) + "/deep.txt": "x\n", "/".join("e" * 8) + "/near.txt": "x\n"})
+    assert not any("deep" in name for name in store.wildcards()) and "e/e/e/e/e/e/e/e/near" in store.wildcards()
     monkeypatch.setattr(kept, "MOST_LISTS", 30)
-    assert len(store.wildcards()) == 30 and not any("deep" in name for name in store.wildcards())
+    assert len(store.wildcards()) == 30
     monkeypatch.setattr(kept, "_MOST_LOOKED_AT", 10)
     assert len(store.wildcards()) <= 10
 
@@ -432,7 +440,7 @@ def test_values_that_cannot_be_are_left_to_whoever_checks_the_recipe(store: Prom
 
 def test_words_are_held_to_their_bounds(store: Prompts) -> None:
     store.save_style(Style("Echo", "{prompt} " * 1_000))
-    with pytest.raises(BadRecipe) as told:
+    with pytest.raises(BadRecipe, match="In the style “Echo”") as told:
         store.worded({"prompt": "x" * 1_000, "styles": ["Echo"]})
     assert told.value.problem.field == "prompt"
     fill(store, {"a.txt": "__b__\n", "b.txt": "__a__\n"})

@@ -439,6 +439,20 @@ def test_an_example_shows_what_may_become_of_the_prompt(rig: Any, bar: PromptBar
     assert bar.example.isHidden() and not bar.example_button.isChecked()
 
 
+def test_an_example_that_comes_late_does_not_replace_a_newer_one(
+    rig: Any, bar: PromptBar, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    held: list[Any] = []
+    monkeypatch.setattr(rig.desk.tasks, "read", lambda owner, work, done, failed=None: held.append((work, done)))
+    for words in ("older", "newer"):
+        type_in(bar, words)
+        bar.example.show()
+        bar.another_example()
+    for work, done in reversed(held):
+        done(work())
+    assert bar.example_text.toPlainText() == "newer"
+
+
 # -- colours
 
 

@@ -145,7 +145,9 @@ OUTSIDE = '<!DOCTYPE image [<!ENTITY x SYSTEM "file:///etc/passwd">]>' + STACK.f
 @pytest.mark.parametrize(
     ("stack", "word"),
     [
-        (ENTITIES, "entities"), (OUTSIDE, "entities"), ("<!DOCTYPE image>" + STACK.format(LAYER), "entities"), ("<image", "description"), ("", "description"),
+        (ENTITIES, "entities"), (OUTSIDE, "entities"), 
+        ("<!DOCTYPE image>" + STACK.format(LAYER), "entities"),
+        ("<image", "description"), ("", "description"),
         (STACK.format(""), "no layers"), (STACK.format('<layer src="../../etc/passwd"/>'), "outside"),
         (STACK.format('<layer src="/etc/passwd"/>'), "outside"), (STACK.format('<layer src="C:\\a.png"/>'), "outside"),
         (STACK.format("<layer/>"), "outside"), (STACK.format('<layer src="data/b.png"/>'), "missing"),

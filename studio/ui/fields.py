@@ -90,7 +90,7 @@ class _Scale:
     def __init__(self, field: Field, high: float | None = None) -> None:
         self.low, self.high = float(field.low or 0), float(high if high is not None else field.high or 1)
         self.whole = field.type == "int"
-        self.powers = self.high - self.low > WIDE
+        self.powers = self.low >= 0 and self.high - self.low > WIDE
 
     def value(self, at: int) -> float:
         if at in (0, STEPS):  # the ends are exact, not round
@@ -232,6 +232,10 @@ class OptionalNumber(Editor):
 
     def set_default(self, value: Any) -> None:
         self._line.setPlaceholderText(tr("model's own") if value is None else f"{value}")
+
+    def say_empty(self, text: str) -> None:
+        """What an empty field means."""
+        self._line.setPlaceholderText(text)
 
     def complaint(self) -> str:
         value = self.value()
@@ -549,7 +553,7 @@ class FieldRow(QWidget):
 
     changed = Signal(str)
 
-    def __init__(self, field: Field, editor: Editor, *, label_width: int = 128) -> None:
+    def __init__(self, field: Field, editor: Editor, *, label_width: int = 124) -> None:
         super().__init__()
         self.field, self.editor = field, editor
         self._default: Any = field.default

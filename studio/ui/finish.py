@@ -17,7 +17,7 @@ from studio.core.recipes import RECIPES, Recipe
 from studio.core.text import shown
 from studio.core.works import Work
 from studio.ui.desk import Desk
-from studio.ui.fields import Editor, FieldRow, editor_for
+from studio.ui.fields import Editor, FieldRow, OptionalNumber, editor_for
 from studio.ui.lists import CardEditor, StructEditor
 from studio.ui.strings import tr
 from studio.ui.widgets import Button, Label, row
@@ -55,6 +55,8 @@ class FinishDialog(QDialog):
             if editor is None:
                 continue
             made = FieldRow(field, editor, label_width=136)
+            if isinstance(editor, OptionalNumber):
+                editor.say_empty(tr("as it is"))
             if field.name in remembered and field.name in ("model", "factor"):  # the others belong to one picture
                 made.put(remembered[field.name])
             if given is not None:

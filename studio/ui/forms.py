@@ -368,6 +368,10 @@ class Form(QWidget):
             self.rows[name].put(value)
             self._changed(name)
 
+    def put_below_words(self, widget: QWidget) -> None:
+        """Place something that belongs to the words under them."""
+        self._around.insertWidget(self._around.indexOf(self.words) + 1, widget)
+
     # -- values -----------------------------------------------------------------------------------------------------
 
     @property

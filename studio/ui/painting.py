@@ -190,6 +190,9 @@ class Painting(QObject):
             blur = getattr(job.recipe, "mask_blur", 0)
             self._asked[job.id] = (painted, blur)
             done(job)
+            tracked = self._desk.track.jobs.get(job.id)
+            if tracked is not None and tracked.preview is not None:  # it was faster than the answer
+                self.preview(QImage.fromData(tracked.preview.jpeg), "")
 
         def kept(more: dict[str, Any]) -> None:
             self._desk.submit("image", given | more, asked, failed)

@@ -159,7 +159,8 @@ def sheet(t: Theme) -> str:
     QPushButton:focus, QToolButton:focus {{ border: 1px solid {t.accent}; }}
     QPushButton:disabled, QToolButton:disabled {{ color: {t.soft}; }}
     QPushButton:disabled {{ background: transparent; border-color: {t.line}; }}
-    QToolButton[role="slot"] {{ background: {t.field}; border: 1px dashed {t.line}; border-radius: 8px; padding: 0; }}
+    QToolButton[role="slot"] {{ background: {t.field}; border: 1px dashed {t.line}; border-radius: 8px; padding: 0;
+        min-width: 62px; min-height: 62px; }}
     QToolButton[role="slot"]:hover {{ background: {t.field_hover}; }}
     QToolButton[role="slot"]:focus {{ border: 1px solid {t.accent}; }}
     QToolButton[role="flat"], QPushButton[role="flat"] {{ background: transparent; }}

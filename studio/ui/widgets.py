@@ -186,6 +186,21 @@ class WordsIfRoomy(QObject):
         return False
 
 
+class OnlyIfRoomy(QObject):
+    """Shows widgets only while a page is at least so wide: what can also be done in other ways gives its place up."""
+
+    def __init__(self, page: QWidget, width: int, *widgets: QWidget) -> None:
+        super().__init__(page)
+        self._width, self._widgets = width, widgets
+        page.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Resize and isinstance(watched, QWidget):
+            for widget in self._widgets:
+                widget.setVisible(watched.width() >= self._width)
+        return False
+
+
 def one_stop(group: QButtonGroup) -> None:
     """Make Tab stop at the button that is down, and at no other of the group; arrows go between them."""
 
@@ -385,6 +400,7 @@ class Notice(QFrame):
         self.more.toggled.connect(lambda _: self.shown.emit())
         self.act = Button("")
         self.close_button = ToolButton(tr("Close this message"), "x", clicked=self.put_away)
+        self.close_button.setObjectName("notice_close")
         if not closable:
             self.close_button.hide()
         self._does: Callable[[], Any] | None = None

@@ -23,6 +23,7 @@ from studio.ui.strings import tr
 from studio.ui.widgets import Label
 
 INSET = 168  # px, longer side of the small preview
+ROOM_FOR_LAYERS = 560  # px, width of the page
 SHOWN_LAYERS = 230  # px, width of the panel
 
 
@@ -204,6 +205,11 @@ class PaintPage(QWidget):
         self.inset.adjustSize()
         self._place_inset()
         self.inset.show()
+
+    def resizeEvent(self, event: Any) -> None:
+        """Where it is narrow the picture has the room; the layers come back with it."""
+        super().resizeEvent(event)
+        self.layers.setVisible(self.width() >= ROOM_FOR_LAYERS)
 
     def eventFilter(self, watched: Any, event: QEvent) -> bool:
         if event.type() == QEvent.Type.Resize:

@@ -13,6 +13,7 @@ from typing import Any
 from PySide6.QtCore import QEvent, QSize, Qt
 from PySide6.QtGui import QColor, QIcon, QPainter, QPen, QPixmap
 from PySide6.QtWidgets import (
+    QBoxLayout,
     QButtonGroup,
     QCheckBox,
     QColorDialog,
@@ -43,6 +44,9 @@ ICONS = {
 }
 _STEPS = 1000  # of the size slider
 _REACH_MOST = 256  # px, of growing and softening
+
+
+NARROW = 480  # px
 
 
 class Swatch(QToolButton):
@@ -96,7 +100,8 @@ class _Amount(QWidget):
         inside = QHBoxLayout(self)
         inside.setContentsMargins(0, 0, 0, 0)
         inside.setSpacing(6)
-        inside.addWidget(Label(title, role="soft"))
+        self.title = Label(title, role="soft")
+        inside.addWidget(self.title)
         inside.addWidget(self.slider, 1)
         inside.addWidget(self.value)
         self.slider.valueChanged.connect(self._moved)
@@ -238,10 +243,11 @@ class Tools(QWidget):
         around = QVBoxLayout(self)
         around.setContentsMargins(theme.UNIT, 4, theme.UNIT, 4)
         around.setSpacing(2)
-        around.addLayout(
+        self._top = QBoxLayout(QBoxLayout.Direction.LeftToRight)
+        self._top.setSpacing(2)
+        self._top.addLayout(row(*self._tools.values(), None, spacing=2))
+        self._top.addLayout(
             row(
-                *self._tools.values(),
-                8,
                 self.on_mask,
                 self.on_layer,
                 None,
@@ -249,8 +255,10 @@ class Tools(QWidget):
                 self.undo_button,
                 self.redo_button,
                 spacing=2,
-            )
+            ),
+            1,
         )
+        around.addLayout(self._top)
         second = QHBoxLayout()
         second.setSpacing(theme.UNIT)
         for widget, stretch in (
@@ -270,6 +278,18 @@ class Tools(QWidget):
         board.mask_changed.connect(lambda *_: self._history())
         board.frame_changed.connect(lambda *_: self._history())
         self._follow()
+
+    def resizeEvent(self, event: Any) -> None:
+        """Where it is narrow the first row becomes two, and sliders lose their names, which are in their tips."""
+        super().resizeEvent(event)
+        narrow = self.width() < NARROW
+        ways = QBoxLayout.Direction
+        self._top.setDirection(ways.TopToBottom if narrow else ways.LeftToRight)
+        for amount in (self.brush_size, self.hardness, self.opacity, self.tolerance):
+            amount.title.setVisible(not narrow)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(320, super().minimumSizeHint().height())
 
     def _follow(self) -> None:
         """Show what the board holds now."""

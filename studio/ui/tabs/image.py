@@ -9,7 +9,7 @@ from typing import Any
 
 from PySide6.QtCore import QMimeData, QPoint, Qt, QTimer
 from PySide6.QtGui import QColor, QImage, QImageReader, QPixmap
-from PySide6.QtWidgets import QFrame, QMenu, QStackedLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QMenu, QPlainTextEdit, QStackedLayout, QVBoxLayout, QWidget
 
 from studio.core.events import EndEvent, Event, Finished, Preview
 from studio.core.recipes import ImageRecipe, Recipe, kind_of
@@ -24,12 +24,13 @@ from studio.ui.history import drag_out
 from studio.ui.lists import PictureEditor
 from studio.ui.live import Live
 from studio.ui.painting import Painting
+from studio.ui.prompting import PromptBar
 from studio.ui.strings import one_or_many, tr
 from studio.ui.tabs.base import EmptyState, MakeTab
-from studio.ui.widgets import ToolButton, WordsIfRoomy, row, then
+from studio.ui.widgets import OnlyIfRoomy, ToolButton, WordsIfRoomy, row, then
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff")
-ROOMY = 760  # px from which on the buttons under the picture have words beside their icons
+ROOMY, TIGHT = 760, 470  # px from which on the buttons under the picture have words beside their icons
 FINISHES = {"upscale": "Enlarge …", "edit": "Adjust: crop, turn, size, colours …", "cutout": "Cut out …"}
 LARGEST = 256  # megabytes a picture may take in memory
 
@@ -143,6 +144,15 @@ class ImageTab(MakeTab):
         self.canvas.drag_started.connect(self._drag)
         self.canvas.menu_wanted.connect(self._menu)
 
+        self.bar = PromptBar(self.desk)
+        self.form.put_below_words(self.bar)
+        words, avoid = (self.form.rows[name].editor.target() for name in ("prompt", "negative"))
+        assert isinstance(words, QPlainTextEdit)
+        assert isinstance(avoid, QPlainTextEdit)
+        self.bar.attach(words, self.form.values)
+        self.bar.watch(avoid)
+        self.bar.preset.connect(self.form.put)
+
         centre = QWidget()
         self._stack_holder = QWidget()
         self._stack = QStackedLayout(self._stack_holder)
@@ -154,8 +164,10 @@ class ImageTab(MakeTab):
         around.addWidget(self._stack_holder, 1)
         around.addWidget(self.tools, 0, Qt.AlignmentFlag.AlignHCenter)
         WordsIfRoomy(
-            centre, ROOMY, self.paint_button, self.compare_button, self.grid_button, self.copy_button, self.save_button
-        )
+            centre, ROOMY, self.paint_button, self.live_button, self.finish_button, self.compare_button,
+            self.grid_button, self.copy_button, self.save_button,
+        )  # fmt: skip
+        OnlyIfRoomy(centre, TIGHT, self.out_button, self.in_button)
         self._refresh_tools()
         return centre
 
@@ -267,10 +279,17 @@ class ImageTab(MakeTab):
     def ask(self, values: dict[str, Any]) -> None:
         if self.live.on:  # what was looked at becomes a work
             self.live.stop()
-        if self.painting.active:
-            self.painting.make(values, self.submitted, self.refused)
-        else:
-            super().ask(values)
+        self.bar.word(values, self._worded, self.refused)
+
+    def _worded(self, made: Any) -> None:
+        """Styles are applied and choices made: one job, or one for each picture where they differ."""
+        if made.notes:
+            self.notice.tell(" ".join(made.notes))
+        for given in made.given:
+            if self.painting.active:
+                self.painting.make(given, self.submitted, self.refused)
+            else:
+                super().ask(given)
 
     def give_picture(self, editor: Any) -> None:
         if self.work is not None and self.desk.session is not None:
@@ -284,6 +303,8 @@ class ImageTab(MakeTab):
             self.finish(kind, recipe)
         elif kind == self.kind:
             super().take_recipe(recipe, part)
+            if part in ("all", "prompt"):
+                self.bar.clear()  # what was kept has its styles in it already
         else:
             self.notice.tell(tr("This picture was put together from others; they have the recipes."))
 

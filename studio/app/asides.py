@@ -1,7 +1,7 @@
 """What is made only to be looked at: a live picture while the prompt is typed, a preview of a change, a file's size.
 
-Such a request is no job of the library: it is in no list, nothing of it is kept, and it goes with the studio. It runs in
-the same lanes and workers as jobs do.
+Such a request is no job of the library: it is in no list, nothing of it is kept, and it goes with the studio. It runs
+in the same lanes and workers as jobs do.
 """
 
 from __future__ import annotations

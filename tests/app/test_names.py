@@ -1,4 +1,4 @@
-"""What recipes name is found when they are submitted: pictures are kept, additions become cards, the rest is refused."""
+"""What recipes name is found when they are submitted: pictures are kept, additions become cards; others are refused."""
 
 from __future__ import annotations
 

@@ -90,7 +90,8 @@ def sins_of_a_call(call: ast.Call) -> Iterator[tuple[int, str]]:
         yield call.lineno, name
     method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
     given = bool(call.args or call.keywords)  # a picture's format() takes nothing, and a text's does nothing without
-    if given and method in ("format", "format_map", "vformat") and module not in LAYOUTS and not is_text(call.func.value):  # type: ignore[attr-defined]
+    laid_out = method in ("format", "format_map", "vformat") and module not in LAYOUTS
+    if given and laid_out and not is_text(call.func.value):  # type: ignore[attr-defined]
         yield call.lineno, f".{method} of a text that does not stand here"
     if is_true(keyword(call, "shell")):
         yield call.lineno, "shell=True"

@@ -122,7 +122,7 @@ def test_foreign_pictures_dropped_on_the_window_are_shown_or_refused_in_a_senten
     noise.convert("RGB").save(tmp_path / "turned.jpg", exif=turned)
     for name in (*pictures, "turned.jpg"):
         drop(tab.centre, files(tmp_path / name))
-        told(rig, tab, "This picture holds no recipe of the studio; it is only shown.")
+        told(rig, tab, "This picture says nothing of how it was made; it is only shown.")
     assert rig.problems == [] and str(tab.form.words.value()) == "mine"
 
 

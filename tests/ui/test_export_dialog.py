@@ -65,7 +65,8 @@ def picture(rig: Any) -> tuple[Any, Any]:
 
 def test_the_formats_are_those_of_the_kind(rig: Any) -> None:
     for kind, expected in (
-        ("text", [".txt", ".md"]), ("image", [".png", ".jpg", ".webp", ".avif", ".tif", ".psd"]), ("speech", [".wav", ".flac", ".ogg", ".mp3"]),
+        ("text", [".txt", ".md"]), ("image", [".png", ".jpg", ".webp", ".avif", ".tif", ".psd"]),
+        ("speech", [".wav", ".flac", ".ogg", ".mp3"]),
     ):  # fmt: skip
         work = rig.made(kind, "Some words.")
         rig.tab(kind).show_work(work)

@@ -153,7 +153,7 @@ def test_files_without_a_recipe_are_told(rig: Any, tmp_path: Path) -> None:
     # a recipe in a picture that is nonsense
     carrying(tmp_path / "odd.png", b"{not json")
     drop(tab.centre, files(tmp_path / "odd.png"))
-    told(rig, tab, "holds no recipe of the studio; it is only shown")
+    told(rig, tab, "says nothing of how it was made; it is only shown")
     assert prompt(tab) == "mine" and rig.problems == []
 
 
@@ -267,3 +267,29 @@ def test_what_is_dragged_from_the_window_is_not_dropped_on_it(rig: Any) -> None:
         tab.dragEnterEvent(event)
         assert bool(taken) is expected
     outside.deleteLater()
+
+
+def test_a_dropped_picture_fills_the_form_and_says_what_was_left(rig: Any, tmp_path: Path) -> None:
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text(
+        "parameters",
+        "an old house <lora:Soft style:0.6>\nNegative prompt: fog\nSteps: 9, Sampler: DPM++ 2M, Schedule type: Karras, "
+        "CFG scale: 6.5, Seed: 77, Size: 64x64, Model: Painter, Hypernet: abc, Clip skip: 2",
+    )
+    Image.new("RGB", (64, 64), "green").save(tmp_path / "theirs.png", pnginfo=info)
+    tab = rig.tab("image")
+    tab.take_file(tmp_path / "theirs.png")
+    rig.until(tab.notice.isVisible)
+    assert "A1111" in tab.notice.sentence.text()
+    assert "left out" in tab.notice.hint.text()
+    assert "Hypernet: abc" in tab.notice._detail
+    values = tab.form.values()
+    assert values["prompt"] == "an old house"
+    assert (values["negative"], values["steps"], values["guidance"], values["seed"]) == ("fog", 9, 6.5, 77)
+    shown = {name: tab.form.rows[name].value() for name in ("scheduler", "sigmas", "clip_skip")}
+    assert shown == {"scheduler": "dpmpp_2m", "sigmas": "karras", "clip_skip": 2}
+    assert values["loras"] == ({"model": "soft-style", "weight": 0.6},)
+    assert values["model"] == "painter"

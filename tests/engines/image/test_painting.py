@@ -177,7 +177,7 @@ def test_only_the_masked_part_is_painted_at_full_size_and_laid_back(
     assert made.crop(box).tobytes() == expected.crop((16, 16, 48, 48)).tobytes()
     changed = np.any(np.asarray(made) != np.asarray(large), axis=2)
     rows, columns = np.nonzero(changed)
-    assert rows.min() >= 80 and rows.max() < 112 and columns.min() >= 100 and columns.max() < 132  # noqa: PT018
+    assert rows.min() >= 80 and rows.max() < 112 and columns.min() >= 100 and columns.max() < 132
 
 
 def test_a_soft_edge_mixes_old_and_new(engine_of: EngineOf, folder_of: FolderOf, around: tiny.Around) -> None:

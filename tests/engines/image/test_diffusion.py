@@ -225,13 +225,13 @@ def test_a_plain_recipe_gets_no_notes(engine_of: EngineOf, tmp_path: Path) -> No
 
 
 def test_a_prompt_too_long_for_the_model_is_said_with_the_number_of_tokens_cut(
-    engine_of: EngineOf, around: tiny.Around
+    engine_of: EngineOf, around: tiny.Around, tmp_path: Path
 ) -> None:
     # a token per letter, and one each for start and end
     result = engine_of("sd").run(recipe(prompt="red " * 8), around.ctx)
     cut = "The prompt has 26 tokens; this model reads 20, so the last 6 were cut off."
     assert result.notes == (f"{cut} With prompt weights at “a1111” all of it is read.",)
-    whole = engine_of("sd").run(recipe(prompt="red " * 8, reading="a1111"), around.ctx)
+    whole = engine_of("sd").run(recipe(prompt="red " * 8, reading="a1111"), tiny.Around(tmp_path / "whole").ctx)
     assert whole.notes == ()
 
 

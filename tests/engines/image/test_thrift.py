@@ -207,7 +207,7 @@ def test_a_model_too_large_for_the_card_is_loaded_beside_it(
 ) -> None:  # fmt: skip
     real, asked = loading.open_pipeline, []
 
-    def small_card(*given: Any, place: bool = True) -> Any:
+    def small_card(*given: Any, place: bool = True, **more: Any) -> Any:
         asked.append(place)
         if place:
             raise OutOfMemory("Memory ran out while loading.")

@@ -9,13 +9,13 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QGridLayout, QScrollArea, QVBoxLayout, QWidget
 
 from studio.core.declare import StructType
-from studio.core.recipes import MODEL_FIELD, RECIPES, WORDS, fields, kind_of, model_of, words_of
+from studio.core.recipes import MODEL_FIELD, RECIPES, WORDS, WORK_KIND, fields, kind_of, model_of, words_of
 from studio.core.text import shown
 from studio.core.works import Work
 from studio.ui.actions import keys_of
 from studio.ui.desk import Desk
 from studio.ui.history import when
-from studio.ui.strings import as_tip, duration, size_of, tr
+from studio.ui.strings import as_tip, duration, one_or_many, size_of, tr
 from studio.ui.widgets import Button, Label, ToolButton, copy_text, row
 
 
@@ -32,9 +32,12 @@ def lines(work: Work, desk: Desk) -> list[tuple[str, str]]:
         value = getattr(recipe, field.name)
         if field.name in (words, model_field, "n", "count", "width", "height") or field.type == "other":
             continue
-        if value is None or value in ("", ()) or (value == field.default and field.group != "main"):
+        untouched = value == field.default and (field.group != "main" or kind in WORK_KIND)
+        if value is None or value in ("", ()) or untouched:
             continue
-        if field.refers == "picture":
+        if field.refers == "picture" and not isinstance(value, str):
+            text = one_or_many(len([each for each in value if each]), "one picture", "{n} pictures")
+        elif field.refers == "picture":
             text = tr("kept")
         elif field.item is not None:
             text = _listed(value, names)
@@ -78,7 +81,7 @@ def said(value: Any, unit: str) -> str:
     if isinstance(value, bool):
         return tr("yes") if value else tr("no")
     if isinstance(value, tuple):
-        return ", ".join(repr(v) for v in value)
+        return ", ".join(v if isinstance(v, str) else repr(v) for v in value)
     if isinstance(value, float):
         return f"{value:g} {unit}".strip()
     if isinstance(value, int) and value >= 10_000:

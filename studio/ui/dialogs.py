@@ -21,6 +21,19 @@ from studio.ui.strings import one_or_many, tr
 from studio.ui.widgets import Button, Label, Notice, row
 
 REST = 200  # ms after the last step of a slider
+# The board takes these itself while it has the focus; actions of the window would take them from every text field.
+PAINTING = (
+    ("Brush, eraser, fill", "B, E, G"),
+    ("Select by colour, pick a colour", "W, I or Alt"),
+    ("Move, frame, hand", "V, C, H or Space"),
+    ("Smaller, larger brush", "[, ]"),
+    ("Softer, harder brush", "Shift+[, ]"),
+    ("Straight line", "Shift"),
+    ("Swap brush and eraser", "X"),
+    ("Show the mask, invert it, clear it", "M, Ctrl+I, Del"),
+    ("Undo, redo", "Ctrl+Z, Ctrl+Shift+Z"),
+    ("Paint with the keyboard", "K"),
+)
 KIND_OF = {"text_model": "text", "image_model": "image", "voice": "speech"}
 
 
@@ -147,6 +160,7 @@ class ShortcutsDialog(QDialog):
                 keys = keys_of(action.name).replace("PgDown", "Page down").replace("PgUp", "Page up")
                 groups.setdefault(action.group, []).append((tr(action.title), keys))
         groups.setdefault("Jobs", []).append((tr("Move a waiting job in the queue"), "Alt+Up, Alt+Down"))
+        groups["Painting"] = [(tr(title), keys) for title, keys in PAINTING]
         groups.setdefault("Text", []).append((tr("Send a message, begin a new line"), "Enter, Shift+Enter"))
         holder = QWidget()
         columns = row(spacing=32)
@@ -160,6 +174,7 @@ class ShortcutsDialog(QDialog):
             grid.setVerticalSpacing(4)
             grid.setHorizontalSpacing(16)
             for at, (title, keys) in enumerate(entries):
+                grid.setRowMinimumHeight(at, self.fontMetrics().height() + 4)
                 grid.addWidget(Label(title), at, 0)
                 grid.addWidget(Label(keys, "soft"), at, 1, Qt.AlignmentFlag.AlignRight)
             column.addLayout(grid)

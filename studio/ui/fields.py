@@ -160,6 +160,10 @@ class NumberEditor(Editor):
         self._box.valueChanged.connect(self._boxed)
         self._quiet = False
 
+    def only_box(self) -> None:
+        """Without the slider, where there is no room for it."""
+        self._slider.hide()
+
     def set_high(self, high: float | None) -> None:
         most = high if high is not None else self.field.high or 1
         if most != self._scale.high:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from PySide6.QtCore import Qt, Signal
+import shiboken6
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QImage, QImageReader, QPixmap
 from PySide6.QtWidgets import QDialog, QScrollArea, QVBoxLayout, QWidget
 
 from studio.core.declare import Field, fields
+from studio.core.events import Event, Failed, Shown
 from studio.core.jobs import Job
 from studio.core.problems import Problem
 from studio.core.recipes import RECIPES, Recipe
@@ -18,11 +21,13 @@ from studio.core.text import shown
 from studio.core.works import Work
 from studio.ui.desk import Desk
 from studio.ui.fields import Editor, FieldRow, OptionalNumber, editor_for
-from studio.ui.lists import CardEditor, StructEditor
+from studio.ui.lists import CardEditor, StructEditor, png_of, small
 from studio.ui.strings import tr
 from studio.ui.widgets import Button, Label, row
 
 TITLES = {"edit": "Adjust the picture", "upscale": "Enlarge the picture", "cutout": "Cut out the background"}
+PREVIEW = 300  # px, side
+PREVIEW_AFTER = 120  # ms after the last change
 DOES = {"edit": "Apply", "upscale": "Enlarge", "cutout": "Cut out"}
 
 
@@ -61,7 +66,7 @@ class FinishDialog(QDialog):
                 made.put(remembered[field.name])
             if given is not None:
                 made.put(getattr(given, field.name))
-            made.changed.connect(lambda _: self._tell_size())
+            made.changed.connect(lambda _: self._changed())
             self.rows[field.name] = made
             inside.addWidget(made)
         inside.addStretch(1)
@@ -79,17 +84,32 @@ class FinishDialog(QDialog):
         self.start.setDefault(True)
         cancel = Button(tr("Cancel"), clicked=self.reject)
         cancel.setObjectName("finish_cancel")
+        self.preview = Label()
+        self.preview.setObjectName("finish_preview")
+        self.preview.setAccessibleName(tr("How it will look"))
+        self.preview.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.preview.setMinimumSize(PREVIEW, PREVIEW)
+        self.preview.setVisible(kind == "edit")
+        self._small, self._round, self._running = b"", 0, ""
+        self._share = 1.0  # of the preview's pixels to the picture's
+        self._soon = QTimer(self, singleShot=True, interval=PREVIEW_AFTER)
+        self._soon.timeout.connect(self._ask_preview)
         around = QVBoxLayout(self)
         around.setContentsMargins(20, 16, 12, 16)
         around.setSpacing(8)
         around.addWidget(Label(shown(work.title, 60), "soft", elide=True))
-        around.addWidget(scroll, 1)
+        across = row(self.preview, spacing=16)
+        across.addWidget(scroll, 1)
+        around.addLayout(across, 1)
         around.addWidget(self.size_label)
         around.addWidget(self.problem)
         around.addLayout(row(None, cancel, self.start))
         high = {"edit": 640, "upscale": 300, "cutout": 300}[kind]
-        self.resize(480, min(high, max(240, parent.height() - 40)))
+        wide = 480 + (PREVIEW + 16 if kind == "edit" else 0)
+        self.resize(min(wide, max(480, parent.width() - 40)), min(high, max(240, parent.height() - 40)))
         self._tell_size()
+        if kind == "edit":
+            self._read_small()
 
     def _editor(self, field: Field) -> Editor | None:
         if field.refers == "picture":
@@ -100,6 +120,95 @@ class FinishDialog(QDialog):
             card.refused.connect(lambda problem: self.problem.setText(problem.sentence))
             return card
         return StructEditor(field) if field.type == "struct" else editor_for(field)
+
+    def _changed(self) -> None:
+        self._tell_size()
+        if self._small:
+            self._soon.start()
+
+    # -- how it will look ---------------------------------------------------------------------------------------------
+
+    def _read_small(self) -> None:
+        """Make a small copy to try changes on."""
+        session, image, work = self._desk.session, self._image, self._work
+        if session is None:
+            return
+
+        def read() -> tuple[bytes, float]:
+            path = session.path(work) if image == work.id else session.picture_path(image)
+            copy = small(path, PREVIEW * 2)
+            size = QImageReader(str(path)).size()
+            longest = max(1, size.width(), size.height())
+            return (png_of(copy) if not copy.isNull() else b""), max(copy.width(), copy.height()) / longest
+
+        def done(found: tuple[bytes, float]) -> None:
+            self._small, self._share = found
+            self._ask_preview()
+
+        self._desk.tasks.picture(self, read, done)
+
+    def _ask_preview(self) -> None:
+        session, data = self._desk.session, self._small
+        if session is None or not data or any(made.editor.is_wrong() for made in self.rows.values()):
+            return
+        self._drop()
+        turn, share = self._round, self._share
+        values = {name: value for name, value in self.values().items() if name != "image"}
+        for name in ("width", "height"):
+            if values.get(name):
+                values[name] = max(16, round(values[name] * share))
+        if values.get("blur"):
+            values["blur"] = values["blur"] * share
+        if values.get("crop"):
+            values["crop"] = {side: round(value * share) for side, value in values["crop"].items()}
+
+        def happened(event: Event) -> None:
+            self._desk.bridge.call(lambda: self._seen(turn, event))
+
+        def begun(aside: str) -> None:
+            self._running = aside if turn == self._round else ""
+
+        def refused(problem: Problem) -> None:
+            if turn == self._round:
+                self.problem.setText(f"{problem.sentence} {problem.hint}".strip())
+
+        given = {**values, "image": ""}
+        self._desk.tasks.read(
+            self, lambda: session.aside("edit", given, happened, {"image": data}), begun, refused
+        )  # fmt: skip
+
+    def _seen(self, turn: int, event: Event) -> None:
+        if not shiboken6.isValid(self) or turn != self._round:
+            return
+        if isinstance(event, Shown):
+            self.problem.setText("")
+            self._show(QImage.fromData(event.data))
+        elif isinstance(event, Failed):
+            self.problem.setText(f"{event.problem.sentence} {event.problem.hint}".strip())
+
+    def _show(self, image: QImage) -> None:
+        if image.isNull():
+            return
+        scale = self.devicePixelRatioF()
+        side = round(PREVIEW * scale)
+        pixmap = QPixmap.fromImage(
+            image.scaled(side, side, Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation)
+        )
+        pixmap.setDevicePixelRatio(scale)
+        self.preview.setPixmap(pixmap)
+
+    def _drop(self) -> None:
+        self._round += 1
+        session, running, self._running = self._desk.session, self._running, ""
+        if session is not None and running:
+            self._desk.tasks.read(self, lambda: session.drop(running), lambda _: None)
+
+    def done(self, result: int) -> None:
+        self._soon.stop()
+        self._drop()
+        super().done(result)
+
+    # -- asking -------------------------------------------------------------------------------------------------------
 
     def _tell_size(self) -> None:
         """How large the result will be, where that is known before."""

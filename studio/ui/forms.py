@@ -158,7 +158,7 @@ def about(card: ModelCard) -> str:
 # Fields that mean something only beside another one: shown while that has a value.
 SHOWN_WITH = {
     "strength": ("image",), "mask": ("image",), "extend": ("image",),
-    "mask_blur": ("mask", "extend"), "mask_area": ("mask", "extend"), "mask_padding": ("mask", "extend"),
+    "mask_blur": ("mask", "extend"), "mask_area": ("mask", "extend"), "mask_padding": ("mask_area",),
     "mask_fill": ("mask", "extend"), "variation_seed": ("variation",),
     "enlarge_strength": ("enlarge",), "enlarge_steps": ("enlarge",), "enlarge_with": ("enlarge",),
 }  # fmt: skip
@@ -476,6 +476,13 @@ class Form(QWidget):
         self._desk.state.forms[self.kind] = self.state()
         self._desk.keeper.touch()
         self._arrange()
+
+    def expect(self, **values: Any) -> None:
+        """Show what an empty size will be taken as, where that comes from elsewhere; without values as the model says."""
+        for name in ("width", "height"):
+            if self.rows.is_made(name):
+                made = self.rows[name]
+                made.editor.set_default(values.get(name, self._default_of(made.field)))
 
     def assume(self, names: tuple[str, ...]) -> None:
         """Take these fields as given from elsewhere, so that they are not asked for here but what goes with them is."""

@@ -289,7 +289,11 @@ class GridDialog(QDialog):
         around.addLayout(places)
         around.addStretch(1)
         around.addWidget(self.problem)
-        around.addLayout(row(self.total, None, self.cancel, self.start))
+        last = row(spacing=8)
+        last.addWidget(self.total, 1)
+        last.addWidget(self.cancel)
+        last.addWidget(self.start)
+        around.addLayout(last)
         remembered = desk.state.forms.get(REMEMBERED, {})
         for key, made in self.rows.items():
             kept = remembered.get(key)

@@ -428,7 +428,9 @@ class _Entry(QFrame):
         if len(parts) <= 2:
             across = row(spacing=4)
             for editor in self._editors.values():
-                across.addWidget(editor, 3 if isinstance(editor, CardEditor) else 2)
+                if isinstance(editor, NumberEditor):
+                    editor.only_box()
+                across.addWidget(editor, 1 if isinstance(editor, CardEditor) else 0)
             across.addWidget(remove)
             self.setLayout(across)
         else:

@@ -6,6 +6,7 @@ happens to jobs.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QFileDialog
 
 from studio.core.jobs import Job
-from studio.core.problems import Problem
+from studio.core.problems import Problem, StudioError
 from studio.core.text import shown
 from studio.core.works import Work
 from studio.ui.desk import Desk
@@ -59,21 +60,43 @@ class Painting(QObject):
 
     # -- in and out
 
-    def enter(self, picture: QImage | None, size: tuple[int, int]) -> None:
-        """Paint on: the painting of before, else the given picture, else an empty one of this size."""
+    def is_of(self, work: Work) -> bool:
+        """Whether the painting that is kept began with this work, or a result of it is this work, or that is unknown."""
+        origins = self._origins()
+        return not origins or work.id in origins
+
+    def _origins(self) -> list[str]:
+        return list(self._desk.state.forms.get("painting", {}).get("works", []))
+
+    def _remember(self, works: list[str]) -> None:
+        self._desk.state.forms["painting"] = {"works": works[-200:]}
+        self._desk.keeper.touch()
+
+    def is_kept(self) -> bool:
+        """Whether there is a painting to go on with."""
+        page = self._paper()
+        return page.document is not None or page.is_kept()
+
+    def go_on(self) -> bool:
+        """Go on with the painting of before. False where there is none."""
         page = self._paper()
         if page.document is None and not (page.is_kept() and page.go_on()):
-            wide, high = (picture.width(), picture.height()) if picture is not None else size
-            if not page.begin(picture, wide, high):
-                return
+            return False
         self._show()
+        return True
 
-    def begin(self, picture: QImage) -> None:
-        """Begin a painting with a picture; the one of before can be brought back."""
+    def begin(self, picture: QImage | None, size: tuple[int, int], work: str = "") -> None:
+        """Begin a painting with a picture, or an empty one of this size; the one of before can be brought back.
+
+        Args:
+            work: id of the work the picture is of.
+        """
         page = self._paper()
         before = page.document is not None or page.is_kept()
-        if not page.begin(picture, picture.width(), picture.height()):
+        wide, high = (picture.width(), picture.height()) if picture is not None else size
+        if not page.begin(picture, wide, high):
             return
+        self._remember([work] if work else [])
         self._show()
         if before:
             again = (tr("Bring it back"), self.bring_back)
@@ -86,6 +109,9 @@ class Painting(QObject):
     def _show(self) -> None:
         self.active = True
         self._form.assume(FROM_BOARD)
+        document = self.page.document if self.page is not None else None
+        if document is not None:
+            self._form.expect(width=document.width, height=document.height)
         self.entered.emit(self.page)
         if self.page is not None:
             self.page.board.setFocus()
@@ -95,6 +121,7 @@ class Painting(QObject):
         if self.active:
             self.active = False
             self._form.assume(())
+            self._form.expect()
             self.left.emit()
 
     def ask_where(self) -> None:
@@ -175,7 +202,7 @@ class Painting(QObject):
         painted = page.painted() if page is not None else None
         if painted is None or session is None:
             return
-        given = {name: value for name, value in values.items() if name not in FROM_BOARD}
+        given = self._given(values)
         left, top, right, bottom = painted.margins
 
         def keep() -> dict[str, Any]:
@@ -199,12 +226,18 @@ class Painting(QObject):
 
         self._desk.tasks.write(self, keep, kept, failed)
 
+    @staticmethod
+    def _given(values: dict[str, Any]) -> dict[str, Any]:
+        """What the form gives. The size is the board's, but for a masked part alone: that may be painted larger."""
+        mine = FROM_BOARD if values.get("mask_area") == "mask" else (*FROM_BOARD, "width", "height")
+        return {name: value for name, value in values.items() if name not in mine}
+
     def passing(self, values: dict[str, Any]) -> Any:
         """Values, and a function that encodes what is painted, for what is only looked at; None without a document."""
         painted = self.page.painted() if self.page is not None else None
         if painted is None:
             return None
-        given = {name: value for name, value in values.items() if name not in FROM_BOARD}
+        given = self._given(values)
         if any(painted.margins):
             given["extend"] = dict(zip(("left", "top", "right", "bottom"), painted.margins, strict=True))
 
@@ -215,8 +248,8 @@ class Painting(QObject):
         return given, encoded
 
     def takes(self, job_id: str) -> bool:
-        """Whether what this job makes lands on the board."""
-        return self.active and job_id in self._asked
+        """Whether what this job makes lands on the board, also while something else is looked at."""
+        return job_id in self._asked and self.page is not None and self.page.document is not None
 
     def preview(self, image: QImage, caption: str) -> None:
         if self.page is not None:
@@ -234,5 +267,36 @@ class Painting(QObject):
             return
         page, (painted, blur), path = self.page, asked, session.path(work)
         seed = getattr(work.recipe, "seed", None)
-        name = f"{shown(work.title, 24)} · {seed}" if seed is not None else shown(work.title, 32)
-        self._desk.tasks.picture(self, lambda: read(path), lambda image: page.land(image, name, painted, blur))
+        name = f"{seed} · {shown(work.title, 24)}" if seed is not None else shown(work.title, 32)
+        first = work.index == 0  # of several the first is shown; the others lie over it, switched off
+
+        def landed(image: QImage) -> None:
+            page.land(image, name, painted, blur, visible=first)
+            self._remember([*self._origins(), work.id])
+            if not self.active:
+                self.told.emit(tr("It was laid over the painting as a layer."))
+
+        self._desk.tasks.picture(self, lambda: read(path), landed)
+
+    def keep_as_picture(self) -> None:
+        """Make a work of all that is visible on the board."""
+        page, session = self.page, self._desk.session
+        painted = page.painted() if page is not None else None
+        if painted is None or session is None:
+            return
+        title = tr("Painting")
+        origin = next(iter(self._origins()), "")
+
+        def keep() -> dict[str, Any]:
+            given = {"image": session.keep_picture(png_of(painted.picture)), "title": title}
+            with contextlib.suppress(StudioError):
+                given["title"] = session.work(origin).title if origin else title
+            return given
+
+        def kept(given: dict[str, Any]) -> None:
+            self._desk.submit("edit", given, done, self._desk.failed.emit)
+
+        def done(_: Job) -> None:
+            self._desk.told.emit(tr("The painting was kept as a picture."), "", None)
+
+        self._desk.tasks.write(self, keep, kept, self._desk.failed.emit)

@@ -589,10 +589,10 @@ class PromptBar(QWidget):
             tr("Wildcards: lists to choose from by chance"), "shuffle", text=tr("Wildcards"), clicked=self.ask_wildcard
         )
         self.less_button = ToolButton(
-            tr("Let the selected words count less"), "chevron-down", shortcut="Ctrl+Down", clicked=self.weigh_less
+            tr("Let the selected words count less"), "minus", shortcut="Ctrl+Down", clicked=self.weigh_less
         )
         self.more_button = ToolButton(
-            tr("Let the selected words count more"), "chevron-up", shortcut="Ctrl+Up", clicked=self.weigh_more
+            tr("Let the selected words count more"), "plus", shortcut="Ctrl+Up", clicked=self.weigh_more
         )
         self.example_button = ToolButton(
             tr("Show an example of what the prompt becomes"), "sparkles", checkable=True, clicked=self.show_example

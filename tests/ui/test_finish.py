@@ -85,3 +85,25 @@ def test_reusing_a_changed_picture_opens_the_same_change_on_the_same_picture(sho
     assert again.rows["flip"].value() == "across"
     assert again.values()["image"] == made.recipe.image
     assert tab.form.values()["prompt"] == "an old house", "the form of pictures is left alone"
+
+
+def test_changes_are_seen_before_they_are_made_and_nothing_is_kept_of_that(shown: Any) -> None:
+    rig, tab, work = shown
+    dialog = opened(rig, tab, "edit")
+
+    def middle() -> tuple[int, int, int]:
+        image = dialog.preview.pixmap().toImage()
+        colour = image.pixelColor(image.width() // 2, image.height() // 2)
+        return colour.red(), colour.green(), colour.blue()
+
+    rig.until(lambda: not dialog.preview.pixmap().isNull())
+    assert middle() == (200, 40, 40)
+    dialog.rows["saturation"].put(0.0)
+    dialog.rows["saturation"].changed.emit("saturation")
+    rig.until(lambda: len(set(middle())) == 1)
+    dialog.rows["crop"].put({"left": 32})
+    dialog.rows["crop"].changed.emit("crop")
+    rig.until(lambda: dialog.preview.pixmap().width() < dialog.preview.pixmap().height())
+    dialog.reject()
+    assert len(rig.session.works()) == 1
+    assert not rig.session.paths.inputs.exists() or not list(rig.session.paths.inputs.iterdir())

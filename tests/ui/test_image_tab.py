@@ -366,3 +366,18 @@ def test_two_pictures_are_shown_in_turn(one: Any) -> None:
     rig.until(lambda: tab.canvas.flickering)
     tab.show_work(old)
     assert not tab.canvas.flickering
+
+
+def test_a_picture_of_another_shape_is_compared_whole() -> None:
+    from PySide6.QtCore import QSize
+
+    from studio.ui.tabs.image import shaped
+
+    wide = QImage(80, 40, QImage.Format.Format_RGB32)
+    wide.fill(QColor("red"))
+    made = shaped(wide, QSize(64, 64))
+    assert made.size().toTuple() == (64, 64)
+    assert made.pixelColor(32, 32) == QColor("red")
+    assert made.pixelColor(32, 4).alpha() == 0
+    assert made.pixelColor(32, 18).alpha() == 255
+    assert shaped(wide, QSize(160, 80)) is wide

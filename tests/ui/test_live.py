@@ -66,6 +66,25 @@ def test_stopping_goes_back_to_what_was_there(rig: Any) -> None:
     rig.until(lambda: tab.canvas._key == work.id)
 
 
+def test_the_held_seed_goes_with_live_and_a_click_in_the_history_ends_it(rig: Any) -> None:
+    work = rig.made("image", "an old house", seed=None)
+    tab = rig.tab("image")
+    rig.until(lambda: tab.canvas._key == work.id)
+    tab.form.put_some({"seed": None})
+    tab.toggle_live()
+    rig.until(lambda: tab.canvas._caption == "live")
+    tab.show_work(work)
+    assert not tab.live.on
+    assert tab.form.rows["seed"].value() is None
+    rig.until(lambda: tab.canvas._key == work.id)
+    tab.form.put_some({"seed": 5})
+    tab.toggle_live()
+    rig.until(lambda: tab.canvas._caption == "live")
+    tab.stop()
+    assert not tab.live.on
+    assert tab.form.rows["seed"].value() == 5
+
+
 def test_what_cannot_be_painted_is_said_and_live_goes_on(live: Any) -> None:
     rig, tab = live
     tab.form.put_some({"prompt": "fail"})

@@ -62,10 +62,9 @@ def test_a_painted_mask_is_repainted_and_the_result_is_a_layer_of_that_part(pain
     layer = page.document.layers[-1]
     assert layer.image.pixelColor(masked.center()).alpha() > 200
     assert layer.image.pixelColor(1, 1).alpha() == 0
-    assert page.document.is_empty_mask(), "the next mask begins anew"
+    assert page.document.bounds_of_mask() == masked, "it stays for another try"
     assert tab._stack.currentWidget() is page, "the board stays"
     assert not page.inset.isVisible()
-    page.document.undo()
     page.document.undo()
     assert len(page.document.layers) == 1
 
@@ -96,6 +95,81 @@ def test_a_preview_is_small_in_the_corner(painting: Any) -> None:
     tab.stop()
     rig.until(lambda: rig.idle() and not page.inset.isVisible())
     assert len(page.document.layers) == 1
+
+
+def test_of_several_results_the_first_is_seen_and_the_others_lie_over_it_switched_off(painting: Any) -> None:
+    rig, tab, page = painting
+    tab.form.put_some({"count": 3})
+    page.document.fill_mask()
+    tab.make()
+    rig.until(lambda: len(page.document.layers) == 4, 60)
+    assert [layer.visible for layer in page.document.layers] == [True, True, False, False]
+    seeds = [rig.recipe(work)["seed"] for work in reversed(rig.session.works(kind="image")[:3])]
+    assert [layer.name.split(" · ")[0] for layer in page.document.layers[1:]] == [str(seed) for seed in seeds]
+
+
+def test_a_result_lands_also_while_something_else_is_looked_at(painting: Any) -> None:
+    rig, tab, page = painting
+    old = tab.work
+    tab.form.put_some({"prompt": "a slow roof"})
+    page.document.fill_mask()
+    tab.make()
+    rig.until(lambda: rig.running("image"))
+    tab.show_work(old)
+    assert not tab.painting.active
+    rig.until(lambda: len(page.document.layers) == 2, 60)
+    assert "layer" in tab.notice.sentence.text()
+
+
+def test_the_size_is_the_boards_but_for_a_masked_part_alone(painting: Any) -> None:
+    rig, tab, page = painting
+    tab.form.put_some({"width": 128, "height": 96})
+    tab.make()
+    rig.until(lambda: len(page.document.layers) == 2, 60)
+    assert (tab.work.recipe.width, tab.work.recipe.height) != (128, 96)
+    page.document.fill_mask()
+    tab.form.put_some({"mask_area": "mask"})
+    tab.make()
+    rig.until(lambda: len(page.document.layers) == 3, 60)
+    assert (tab.work.recipe.width, tab.work.recipe.height) == (128, 96)
+
+
+def test_paint_on_another_picture_begins_anew_and_on_a_result_goes_on(painting: Any) -> None:
+    rig, tab, page = painting
+    page.document.add_layer(name="notes")
+    tab.make()
+    rig.until(lambda: len(page.document.layers) == 3, 60)
+    result = tab.work
+    tab.stop()
+    other = rig.made("image", "another", width=32, height=32)
+    rig.until(lambda: tab.canvas._key == other.id or tab.work.id == other.id)
+    tab.show_work(result)
+    rig.until(lambda: tab.canvas._key == result.id)
+    tab.paint()
+    rig.until(lambda: tab.painting.active)
+    assert len(page.document.layers) == 3
+    tab.show_work(other)
+    rig.until(lambda: tab.canvas._key == other.id)
+    tab.paint()
+    rig.until(lambda: page.document is not None and page.document.width == 32)
+    tab.painting.bring_back()
+    rig.until(lambda: page.document.width == 64)
+
+
+def test_what_is_on_the_board_is_kept_as_a_picture(painting: Any) -> None:
+    rig, tab, page = painting
+    page.document.fill_layer(page.document.add_layer(name="sky").id, QColor("blue"))
+    QTest.mouseClick(tab.keep_button, Qt.MouseButton.LeftButton)
+    rig.until(lambda: len(rig.session.works(kind="image")) == 2, 60)
+    kept = rig.session.works(kind="image")[0]
+    assert kept.title == "an old house"
+    assert QImage(str(rig.session.path(kept))).pixelColor(5, 5) == QColor("blue")
+
+
+def test_esc_leaves_the_board(painting: Any) -> None:
+    rig, tab, _ = painting
+    tab.stop()
+    assert not tab.painting.active
 
 
 def test_looking_at_a_work_leaves_the_board_and_painting_goes_on_where_it_was(painting: Any) -> None:

@@ -197,8 +197,13 @@ class Layers(QWidget):
         around.setContentsMargins(theme.UNIT, theme.UNIT, theme.UNIT, theme.UNIT)
         around.setSpacing(theme.UNIT)
         around.addLayout(row(Label(tr("Layers"), role="heading"), None))
-        around.addLayout(row(Label(tr("Opacity"), role="soft"), self.opacity, self.percent))
-        around.addWidget(self.blend)
+        self.mixing = QWidget()
+        mixing = QVBoxLayout(self.mixing)
+        mixing.setContentsMargins(0, 0, 0, 0)
+        mixing.setSpacing(theme.UNIT)
+        mixing.addLayout(row(Label(tr("Opacity"), role="soft"), self.opacity, self.percent))
+        mixing.addWidget(self.blend)
+        around.addWidget(self.mixing)
         around.addWidget(self.list, 1)
         around.addLayout(row(*buttons[:-1], None, buttons[-1], spacing=2))
         self.list.currentItemChanged.connect(lambda *_: self._chosen())
@@ -291,6 +296,12 @@ class Layers(QWidget):
             self.opacity.setValue(100)
             self.blend.setCurrentIndex(-1)
             self.percent.setText("")
+        # its place is kept, so that the list does not jump
+        for widget in (self.opacity, self.blend):
+            policy = widget.sizePolicy()
+            policy.setRetainSizeWhenHidden(True)
+            widget.setSizePolicy(policy)
+            widget.setVisible(layer is not None)
         self._filling = False
 
     def _draw_thumbnails(self) -> None:

@@ -159,8 +159,8 @@ class PaintPage(QWidget):
         mask = None if document.is_empty_mask() else document.mask_image()
         return Painted(document.flattened(), mask, (left, top, right, bottom))
 
-    def land(self, image: QImage, name: str, asked: Painted, blur: int) -> None:
-        """Lay a result over the layers; of a repainted part only that part.
+    def land(self, image: QImage, name: str, asked: Painted, blur: int, *, visible: bool = True) -> None:
+        """Lay a result over the layers; of a repainted part only that part. The mask stays, for another try.
 
         Args:
             asked: what it was made from. blur: px, how soft the mask's edge was.
@@ -181,8 +181,9 @@ class PaintPage(QWidget):
             offset = (0, 0)
         elif asked.mask is not None:
             image = _only_where(image, asked.mask, blur)
-        document.add_layer(image, name, x=offset[0], y=offset[1])
-        document.clear_mask()
+        layer = document.add_layer(image, name, x=offset[0], y=offset[1])
+        if not visible:
+            document.set_visible(layer.id, False)
 
     def show_preview(self, image: QImage | None, caption: str = "") -> None:
         """How far the next picture is, small in a corner; None takes it away."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QMimeData, QPoint, Qt, QTimer
-from PySide6.QtGui import QColor, QImage, QImageReader, QPixmap
+from PySide6.QtCore import QMimeData, QPoint, QRect, QSize, Qt, QTimer
+from PySide6.QtGui import QColor, QImage, QImageReader, QPainter, QPixmap
 from PySide6.QtWidgets import QFrame, QMenu, QPlainTextEdit, QStackedLayout, QVBoxLayout, QWidget
 
 from studio.core.events import EndEvent, Event, Finished, Preview
@@ -20,7 +20,7 @@ from studio.ui.actions import keys_of
 from studio.ui.canvas import Canvas
 from studio.ui.grid import Grids
 from studio.ui.grid import ask as ask_for_grid
-from studio.ui.history import drag_out
+from studio.ui.history import drag_out, when
 from studio.ui.lists import PictureEditor
 from studio.ui.live import Live
 from studio.ui.painting import Painting
@@ -48,10 +48,31 @@ def read_picture(path: Path) -> QImage:
 
 def captioned(work: Work, other: Work | None) -> str:
     """What tells one picture from another: its words, and where they are the same the seed."""
-    seed = getattr(work.recipe, "seed", None)
-    if other is None or other.title != work.title or seed is None:
+    if other is None or other.title != work.title:
         return shown(work.title, 40)
-    return f"{shown(work.title, 32)} · {tr('seed {n}', n=seed)}"
+    seed, theirs = getattr(work.recipe, "seed", None), getattr(other.recipe, "seed", None)
+    if seed is not None and seed != theirs:
+        return f"{shown(work.title, 32)} · {tr('seed {n}', n=seed)}"
+    size, other_size = (tuple(each.meta.get(side) for side in ("width", "height")) for each in (work, other))
+    if size != other_size and all(size):
+        return f"{shown(work.title, 32)} · {size[0]} × {size[1]}"
+    return f"{shown(work.title, 32)} · {when(work)}"
+
+
+def shaped(image: QImage, size: QSize) -> QImage:
+    """A picture laid whole into a frame of another shape, with room beside it; as it is where the shapes agree."""
+    wide, high = image.width() * size.height(), image.height() * size.width()
+    if image.isNull() or size.isEmpty() or abs(wide - high) <= 0.01 * high:
+        return image
+    fitted = image.size().scaled(size, Qt.AspectRatioMode.KeepAspectRatio)
+    made = QImage(size, QImage.Format.Format_ARGB32_Premultiplied)
+    made.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(made)
+    painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+    left, top = (size.width() - fitted.width()) // 2, (size.height() - fitted.height()) // 2
+    painter.drawImage(QRect(left, top, fitted.width(), fitted.height()), image)
+    painter.end()
+    return made
 
 
 class ImageTab(MakeTab):
@@ -108,6 +129,7 @@ class ImageTab(MakeTab):
             tr("Live: paint while you type; nothing of it is kept until you press Generate"), "sparkles",
             text=tr("Live"), shortcut=keys_of("toggle_live"), checkable=True, clicked=self.toggle_live,
         )  # fmt: skip
+        self._live_seed: int | None = None
         self.live = Live(self, self.desk)
         self.live.shown.connect(self._live_shown)
         self.live.refused.connect(lambda problem: self.notice.problem(problem))
@@ -127,16 +149,19 @@ class ImageTab(MakeTab):
         self.painting.entered.connect(self._paint_page)
         self.painting.changed.connect(self.live.touch)
         self.painting.left.connect(self._paint_left)
+        self.keep_button = ToolButton(
+            tr("Keep the painting as a picture"), "image", text=tr("Keep"), clicked=self.painting.keep_as_picture
+        )
         self.tools = QFrame()
         self.tools.setProperty("role", "card")
         self.tools.setObjectName("tools")
         tools = row(
             self.out_button, self.zoom_button, self.in_button, self.paint_button, self.live_button, self.finish_button,
-            self.compare_button, self.grid_button, self.copy_button, self.save_button, spacing=2,
+            self.compare_button, self.grid_button, self.copy_button, self.keep_button, self.save_button, spacing=2,
         )  # fmt: skip
         tools.setContentsMargins(6, 4, 6, 4)
         self.tools.setLayout(tools)
-        for name in ("out", "zoom", "in", "paint", "live", "finish", "compare", "grid", "copy", "save"):
+        for name in ("out", "zoom", "in", "paint", "live", "finish", "compare", "grid", "copy", "keep", "save"):
             getattr(self, f"{name}_button").setObjectName(f"canvas_{name}")
         self.canvas.zoom_changed.connect(self._zoomed)
         self.canvas.opened.connect(self._open_cell)
@@ -165,7 +190,7 @@ class ImageTab(MakeTab):
         around.addWidget(self.tools, 0, Qt.AlignmentFlag.AlignHCenter)
         WordsIfRoomy(
             centre, ROOMY, self.paint_button, self.live_button, self.finish_button, self.compare_button,
-            self.grid_button, self.copy_button, self.save_button,
+            self.grid_button, self.copy_button, self.keep_button, self.save_button,
         )  # fmt: skip
         OnlyIfRoomy(centre, TIGHT, self.out_button, self.in_button)
         self._refresh_tools()
@@ -250,12 +275,14 @@ class ImageTab(MakeTab):
             self.display(self.work)
 
     def _came(self, works: list[Work]) -> None:
-        for work in reversed([w for w in works if self.painting.takes(w.job)]):
+        landing = sorted((w for w in works if self.painting.takes(w.job)), key=lambda w: w.index)
+        for work in landing:
             self.painting.land(work, read_picture)
-            self.work = work
-            self.details.show_work(work)
-            self.history.select(work.id)
         if self.painting.active:
+            if landing:
+                self.work = landing[0]
+                self.details.show_work(self.work)
+                self.history.select(self.work.id)
             return
         mine = [w for w in works if w.job == self.following]
         if len(mine) > 1:
@@ -331,6 +358,21 @@ class ImageTab(MakeTab):
     def adjust(self) -> None:
         self.finish("edit")
 
+    def stop(self) -> None:
+        """Cancel what runs; where nothing does, leave what was entered last: turns, comparing, live, the board."""
+        if self.desk.track.unfinished(self.kind):
+            super().stop()
+        elif self.canvas.flickering:
+            self.flicker()
+        elif self._comparing:
+            self.compare()
+        elif self.live.on:
+            self._end_live()
+        elif self._in_grid:
+            self.toggle_grid()
+        elif self.painting.active:
+            self.painting.leave()
+
     # -- live ---------------------------------------------------------------------------------------------------------
 
     def toggle_live(self) -> None:
@@ -338,8 +380,10 @@ class ImageTab(MakeTab):
         if self.live.on:
             self._end_live()
             return
+        self._live_seed = None
         if self.form.rows["seed"].value() is None:  # held, so that Generate makes the same
-            self.form.put_some({"seed": self.live.some_seed()})
+            self._live_seed = self.live.some_seed()
+            self.form.put_some({"seed": self._live_seed})
         self.notice.hide()
         self.live.start(self._live_values)
         self._refresh_tools()
@@ -366,6 +410,9 @@ class ImageTab(MakeTab):
 
     def _end_live(self) -> None:
         self.live.stop()
+        if self._live_seed is not None and self.form.rows["seed"].value() == self._live_seed:
+            self.form.put_some({"seed": None})  # as it was before
+        self._live_seed = None
         if self.painting.active:
             self.painting.preview(QImage(), "")
         elif self._live:
@@ -386,10 +433,13 @@ class ImageTab(MakeTab):
         card = self.form.card()
         limits = card.limits if card else None
         size = ((limits.width if limits else None) or 512, (limits.height if limits else None) or 512)
-        if self.work is None:
-            self.painting.enter(None, size)
+        work = self.work
+        if (work is None or self.painting.is_of(work)) and self.painting.go_on():
+            return
+        if work is None:
+            self.painting.begin(None, size)
         else:
-            self._load(self.work, lambda image: self.painting.enter(image if not image.isNull() else None, size))
+            self._load(work, lambda image: self.painting.begin(None if image.isNull() else image, size, work.id))
 
     def save_as(self) -> None:
         """Save the shown picture; while painting, the layers."""
@@ -406,7 +456,7 @@ class ImageTab(MakeTab):
 
     def paint_anew(self, work: Work) -> None:
         """Begin a painting with a work."""
-        self._load(work, lambda image: None if image.isNull() else self.painting.begin(image))
+        self._load(work, lambda image: None if image.isNull() else self.painting.begin(image, (0, 0), work.id))
 
     def _paint_page(self, page: QWidget) -> None:
         if self._stack.indexOf(page) < 0:
@@ -429,7 +479,11 @@ class ImageTab(MakeTab):
     # -- showing ------------------------------------------------------------------------------------------------------
 
     def show_work(self, work: Work) -> None:
-        self.painting.leave()
+        if self.live.on:
+            self._end_live()
+        if self.painting.active:
+            self.painting.leave()
+            self.notice.tell(tr("The painting is kept."), action=tr("Back to it"), does=self.painting.go_on)
         if self.work is not None and self.work.id != work.id:
             self._other = self.work
         self._outside = None
@@ -499,6 +553,8 @@ class ImageTab(MakeTab):
         for button in (self.finish_button, self.compare_button, self.grid_button, self.copy_button):
             button.setVisible(not painting)
         self.save_button.setEnabled(self.save_button.isEnabled() or painting)
+        self.save_button.say(tr("Save layers …") if painting else tr("Save as …"))
+        self.keep_button.setVisible(painting)
         self.tools.setVisible(there or painting or self.live.on or self._stack.currentWidget() is self.canvas)
 
     def _zoomed(self, zoom: float, fit: bool) -> None:
@@ -599,7 +655,7 @@ class ImageTab(MakeTab):
                 self.notice.tell(tr("One of the two pictures cannot be read."), bad=True)
             else:
                 self.canvas.show_picture(other, key=f"{work.id}+")
-                self.canvas.compare(image, caption, mine)
+                self.canvas.compare(shaped(image, other.size()), caption, mine)
                 self.canvas.setFocus()
 
         if isinstance(partner, QImage):

@@ -95,11 +95,11 @@ def test_the_number_orders_them_and_not_the_clock_and_the_oldest_go(paths: Paths
 
 def test_copies_of_older_versions_are_not_among_those_that_go(paths: Paths, database: Database) -> None:
     with database.reader() as source:
-        assert backups_module.keep_old(source, paths.backups) == paths.backups / "studio-0001-version-4.db"
+        assert backups_module.keep_old(source, paths.backups) == paths.backups / "studio-0001-version-5.db"
     for _ in range(3):
         change(database)
         back_up(database, paths.backups, keep=1)
-    assert names(paths.backups) == ["studio-0004.db", "studio-0001-version-4.db"]
+    assert names(paths.backups) == ["studio-0004.db", "studio-0001-version-5.db"]
 
 
 def test_nothing_old_goes_before_the_new_one_is_verified(

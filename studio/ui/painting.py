@@ -61,7 +61,7 @@ class Painting(QObject):
     # -- in and out
 
     def is_of(self, work: Work) -> bool:
-        """Whether the painting that is kept began with this work, or a result of it is this work, or that is unknown."""
+        """Whether the kept painting began with this work, or this is a result of it, or that is unknown."""
         origins = self._origins()
         return not origins or work.id in origins
 

@@ -1,4 +1,4 @@
-"""Grids as groups of jobs: made, cancelled, failing in part, and gone on with after a kill. Real workers, fast engines."""
+"""Grids as groups of jobs: made, cancelled, failing in part, gone on with after a kill. Real workers, fast engines."""
 
 from __future__ import annotations
 

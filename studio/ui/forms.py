@@ -478,7 +478,7 @@ class Form(QWidget):
         self._arrange()
 
     def expect(self, **values: Any) -> None:
-        """Show what an empty size will be taken as where that comes from elsewhere; without values, as the model says."""
+        """Show what an empty size is taken as where that comes from elsewhere; without values, as the model says."""
         for name in ("width", "height"):
             if self.rows.is_made(name):
                 made = self.rows[name]

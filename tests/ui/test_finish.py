@@ -88,7 +88,7 @@ def test_reusing_a_changed_picture_opens_the_same_change_on_the_same_picture(sho
 
 
 def test_changes_are_seen_before_they_are_made_and_nothing_is_kept_of_that(shown: Any) -> None:
-    rig, tab, work = shown
+    rig, tab, _work = shown
     dialog = opened(rig, tab, "edit")
 
     def middle() -> tuple[int, int, int]:

@@ -167,7 +167,7 @@ def test_what_is_on_the_board_is_kept_as_a_picture(painting: Any) -> None:
 
 
 def test_esc_leaves_the_board(painting: Any) -> None:
-    rig, tab, _ = painting
+    _rig, tab, _ = painting
     tab.stop()
     assert not tab.painting.active
 

@@ -297,11 +297,10 @@ class Layers(QWidget):
             self.blend.setCurrentIndex(-1)
             self.percent.setText("")
         # its place is kept, so that the list does not jump
-        for widget in (self.opacity, self.blend):
-            policy = widget.sizePolicy()
-            policy.setRetainSizeWhenHidden(True)
-            widget.setSizePolicy(policy)
-            widget.setVisible(layer is not None)
+        policy = self.mixing.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)
+        self.mixing.setSizePolicy(policy)
+        self.mixing.setVisible(layer is not None)
         self._filling = False
 
     def _draw_thumbnails(self) -> None:

@@ -160,7 +160,9 @@ class ShortcutsDialog(QDialog):
                 keys = keys_of(action.name).replace("PgDown", "Page down").replace("PgUp", "Page up")
                 groups.setdefault(action.group, []).append((tr(action.title), keys))
         groups.setdefault("Jobs", []).append((tr("Move a waiting job in the queue"), "Alt+Up, Alt+Down"))
-        groups["Painting"] = [(tr(title), keys) for title, keys in PAINTING]
+        groups["Painting"] = [(tr(title), tr(keys)) for title, keys in PAINTING]
+        weights = (tr("Let the selected words of the prompt count more, less"), "Ctrl+Up, Ctrl+Down")
+        groups.setdefault("Making", []).append(weights)
         groups.setdefault("Text", []).append((tr("Send a message, begin a new line"), "Enter, Shift+Enter"))
         holder = QWidget()
         columns = row(spacing=32)

@@ -49,10 +49,8 @@ def bar(rig: Any) -> PromptBar:
 
 def put_into(rig: Any) -> PromptBar:
     tab = rig.tab("image")
-    made = PromptBar(rig.desk)
-    tab.form._around.insertWidget(1, made)
-    made.attach(tab.form.words.editor.edit, tab.form.values)
-    rig.until(lambda: made._known)
+    rig.until(lambda: tab.bar._known)
+    made: PromptBar = tab.bar
     return made
 
 

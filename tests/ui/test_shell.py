@@ -192,7 +192,7 @@ def test_the_tooltip_of_a_button_shows_the_shortcut_of_its_action(shell: Rig) ->
 def test_no_button_promises_a_shortcut_that_is_not_there(shell: Rig) -> None:
     import re
 
-    known = {keys_of(a.name) for a in ACTIONS if a.keys} | {"Del", "Alt+Up", "Alt+Down"}
+    known = {keys_of(a.name) for a in ACTIONS if a.keys} | {"Del", "Alt+Up", "Alt+Down", "Ctrl+Up", "Ctrl+Down"}
     for button in shell.window.findChildren(QAbstractButton):
         promised = re.search(r"\(([^()]+)\)</p>$", button.toolTip())
         if promised:

@@ -389,7 +389,7 @@ class Groups:
                 raise
             except StudioError:  # its file is gone, or is no picture any more
                 continue
-        if job is None or job.works:
+        if job is None or job.works or job.state is JobState.FINISHED:
             return SheetCell(why="removed")
         if job.state is JobState.CANCELLED:
             return SheetCell(why="cancelled")

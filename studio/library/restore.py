@@ -429,6 +429,7 @@ _TABLES = {
     "jobs": _Table("id", "seq", _check_job),
     "works": _Table("id", "row", _check_work),
     "conversations": _Table("id", "row", _check_conversation),
+    "groups": _Table("id", "row", _check_nothing),
     "models": _Table("path", "", _check_nothing),
     "paused": _Table("lane", "", _check_nothing),
 }

@@ -93,5 +93,6 @@ def share_of_threads(cores: int, lane: str, busy: Collection[str]) -> int:
     Returns:
         All cores for a lane alone, an equal part of them otherwise, at least 1.
     """
-    lanes = len({*busy, lane} - {"export"})  # the export lane waits for the disk, not for the processor
+    # these wait for the disk, or are done in a moment: they must not change the numbers of what runs beside them
+    lanes = len({*busy, lane} - {"export", "sheet"})
     return max(1, cores // max(1, lanes))

@@ -30,7 +30,7 @@ from studio.library.files import Files, Sidecar
 from studio.library.jobs import Jobs
 from studio.library.works import Works
 
-TABLES = ("jobs", "works", "conversations", "models", "paused")
+TABLES = ("jobs", "works", "conversations", "groups", "models", "paused")
 
 
 def work(number: int, job: str = "j0") -> Work:

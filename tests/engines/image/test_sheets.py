@@ -14,6 +14,7 @@ from studio.core.plans import Plan
 from studio.core.problems import BadRecipe
 from studio.core.recipes import SheetCell, SheetRecipe
 from studio.engines.context import JobCancelled
+from studio.engines.image import sheets
 from studio.engines.image.sheets import EMPTY, SIDE_LIMIT, Layout, Sheets, Writing, fitting
 from studio.library.carried import recipe_in
 from tests.engines.image import tiny
@@ -95,6 +96,23 @@ def test_a_sheet_that_would_be_too_large_is_made_of_smaller_pictures() -> None:
                               down=("c", "d")), Writing("abcd"))  # fmt: skip
     assert not smaller
     assert layout.cell == (64, 64)
+
+
+def test_pictures_of_a_sheet_made_smaller_are_whole_and_keep_their_shapes(
+    around: tiny.Around, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sheets, "SIDE_LIMIT", 300)
+    cells = (kept(around, "red", (200, 100)), kept(around, "blue", (100, 200)), kept(around, "lime", (200, 200)))
+    sheet = made(around, cells=cells, across=("a", "b", "c"))
+    assert 250 < sheet.width <= 300 and any("smaller" in note for note in around.ctx.notes)
+    values = np.asarray(sheet.convert("RGB"))
+    shapes = []
+    for colour in ((255, 0, 0), (0, 0, 255), (0, 255, 0)):
+        rows, columns = np.nonzero((values == colour).all(axis=2))
+        shapes.append((np.ptp(columns) + 1, np.ptp(rows) + 1))
+    (wide, low), (narrow, high), (side, other) = shapes
+    assert side == other == wide == high and 60 < side < 100
+    assert abs(low - side / 2) <= 1 and abs(narrow - side / 2) <= 1
 
 
 def test_cells_that_do_not_fill_the_sheet_are_refused(around: tiny.Around) -> None:

@@ -42,6 +42,7 @@ def fitted(recipe: Recipe, card: ModelCard) -> Recipe:
         changes["seed"] = secrets.randbelow(SEED_LIMIT)
     if isinstance(recipe, ImageRecipe):
         _check_able(recipe, card)
+        _check_details(recipe)
         changes |= _size(recipe, card)
         if recipe.variation and recipe.variation_seed is None:
             changes["variation_seed"] = secrets.randbelow(SEED_LIMIT)
@@ -62,18 +63,29 @@ _NEEDED = {
 def _check_able(recipe: ImageRecipe, card: ModelCard) -> None:
     if not card.can:
         return
-    into = bool(recipe.mask) or recipe.extend is not None
+    into = bool(recipe.mask) or recipe.extend is not None or recipe.details_only
     for field in fields(ImageRecipe):
         does = _NEEDED.get(field.needs.partition("|")[0])
         if not does or field.suits(card.can) or getattr(recipe, field.name) == field.default:
             continue
-        if field.name in ("image", "mask", "extend", "enlarge", "loras", "embeddings", "controls", "references"):
+        if field.name in ("image", "mask", "extend", "enlarge", "loras", "embeddings", "controls", "references",
+                          "details", "details_only"):  # fmt: skip
             raise ModelUnfit(f"“{card.name}” cannot {does}.", "Choose another model.", field=field.name)
     if "picture" not in card.can and not into:
         raise ModelUnfit(
             f"“{card.name}” only repaints parts of pictures.", "Give it a picture and a mask, or choose another model.",
             field="image",
         )  # fmt: skip
+
+
+def _check_details(recipe: ImageRecipe) -> None:
+    if not recipe.details_only:
+        return
+    if not recipe.image:
+        raise BadRecipe("Only details were asked for, but of no picture.", "Give a picture to begin from.",
+                        field="image")  # fmt: skip
+    if not recipe.details:
+        raise BadRecipe("Only details were asked for, but none is named.", "Add a detector.", field="details")
 
 
 def _size(recipe: ImageRecipe, card: ModelCard) -> dict[str, int]:

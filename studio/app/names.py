@@ -10,8 +10,9 @@ import msgspec
 
 from studio.core.cards import ADDITIONS, ModelCard
 from studio.core.named import Named, renamed
-from studio.core.problems import BadRecipe, ModelUnfit, NotFound, StudioError
-from studio.core.recipes import Recipe
+from studio.core.pictures import MAPS
+from studio.core.problems import BadRecipe, ModelMissing, ModelUnfit, NotFound, StudioError
+from studio.core.recipes import ImageRecipe, Recipe
 from studio.core.text import shown
 from studio.core.works import Work
 from studio.library.inputs import Inputs, is_name
@@ -46,6 +47,7 @@ class Names:
             The problem names the field.
         """
         cards: dict[str, ModelCard] = {}
+        recipe = self._with_map_models(recipe)
 
         def name(named: Named) -> str:
             try:
@@ -68,6 +70,31 @@ class Names:
             title = work.title if work is not None else "" if is_name(of) else Path(of).stem
             recipe = msgspec.structs.replace(recipe, title=title)
         return renamed(recipe, name), cards
+
+    def _with_map_models(self, recipe: R) -> R:
+        """The recipe with a model for each control picture that takes one; named ones stay, others are left out.
+
+        Raises:
+            ModelMissing: there is none of that kind.
+        """
+        if not isinstance(recipe, ImageRecipe):
+            return recipe
+        filters = {control.filter for control in recipe.controls}
+        named = {"depth": recipe.depth_with, "pose": recipe.pose_with}
+        changes = {f"{kind}_with": "" for kind, name in named.items() if name and kind not in filters}
+        if "pose" not in filters and recipe.people_with:
+            changes["people_with"] = ""
+        for kind in MAPS:
+            if kind not in filters or named[kind]:
+                continue
+            try:
+                changes[f"{kind}_with"] = self._choose(kind, "").id
+            except ModelMissing:
+                raise ModelMissing(
+                    f"The filter “{kind}” needs {ADDITIONS[kind]}, and there is none in your library.",
+                    "Put one into the models folder, or choose another filter.", field=f"{kind}_with",
+                ) from None  # fmt: skip
+        return msgspec.structs.replace(recipe, **changes) if changes else recipe
 
     def kept(self, value: str) -> str:
         """The name under which a picture is kept: given by that name, by a work's id, or by a path.

@@ -70,6 +70,9 @@ ADDITIONS = {
     "vae": "an autoencoder",
     "upscale": "an upscaler",
     "cutout": "a cut-out model",
+    "detector": "a detector",
+    "depth": "a depth model",
+    "pose": "a pose model",
 }
 
 

@@ -53,8 +53,10 @@ assert set(get_args(SigmasName)) == {"model", *SIGMAS}
 
 # Ways to make a control picture of any picture, without further weights.
 FILTERS = ("none", "canny", "lineart", "scribble", "tile", "blur", "gray", "invert")
-FilterName = Literal["none", "canny", "lineart", "scribble", "tile", "blur", "gray", "invert"]
-assert set(get_args(FilterName)) == set(FILTERS)
+# And those that a model of the user's makes: kinds of cards.
+MAPS = ("depth", "pose")
+FilterName = Literal["none", "canny", "lineart", "scribble", "tile", "blur", "gray", "invert", "depth", "pose"]
+assert set(get_args(FilterName)) == {*FILTERS, *MAPS}
 
 REFERENCE_LIMIT = 4096  # characters of a path or name
 
@@ -83,7 +85,13 @@ class Control(msgspec.Struct, frozen=True, omit_defaults=True):
 
     model: Annotated[str, _model("control", "Control model", "A ControlNet's or T2I adapter's name or path.")]
     image: Annotated[str, picture("Picture", "What to follow.")]
-    filter: Annotated[FilterName, about("Filter", "How the picture is prepared; none takes it as it is.")] = "none"
+    filter: Annotated[
+        FilterName,
+        about(
+            "Filter",
+            "How the picture is prepared; none takes it as it is. Depth and pose need a model for it in your library.",
+        ),
+    ] = "none"
     weight: _Weight = 1.0
     start: Annotated[float, about("From", "From which part of the steps on it acts.", ge=0.0, le=1.0)] = 0.0
     end: Annotated[float, about("Until", "Up to which part of the steps it acts.", ge=0.0, le=1.0)] = 1.0
@@ -95,6 +103,33 @@ class Reference(msgspec.Struct, frozen=True):
     model: Annotated[str, _model("reference", "Reference model", "An IP-Adapter's name or path.")]
     image: Annotated[str, picture("Picture", "What to take up.")]
     weight: _Weight = 0.6
+
+
+class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a detector finds in a finished picture, each thing of it repainted by itself at full size."""
+
+    model: Annotated[str, _model("detector", "Detector", "A detector's name or path: what it finds is repainted.")]
+    strength: Annotated[
+        float, about("Strength", "How far to go from what is there: 0.2 retouches, 1 keeps nothing.", ge=0.02, le=1.0)
+    ] = 0.4
+    confidence: Annotated[
+        float, about("Confidence", "How sure the detector must be; lower finds more, and more wrongly.", ge=0.0, le=1.0)
+    ] = 0.3
+    classes: Annotated[
+        str,
+        about("Only", "Which of the things it knows to repaint, as “face; hand”; empty takes all.", max_length=2048),
+    ] = ""
+    prompt: Annotated[
+        str,
+        about("Prompt", "What to paint there; empty takes the picture's own prompt.", max_length=REFERENCE_LIMIT),
+    ] = ""
+    grow: Annotated[int, about("Grow", "How much larger than found, on each side.", unit="px", ge=-256, le=256)] = 4
+    feather: Annotated[int, about("Soft edge", "How far the edge is softened.", unit="px", ge=0, le=256)] = 4
+    padding: Annotated[int, about("Padding", "How much around it the model sees.", unit="px", ge=0, le=1024)] = 32
+    most: Annotated[int, about("At most", "How many of them to repaint, the surest ones.", ge=1, le=100)] = 10
+    order: Annotated[
+        Literal["left to right", "largest", "surest"], about("Order", "In which order they are repainted.")
+    ] = "left to right"
 
 
 class Margins(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -19,6 +19,7 @@ from studio.core.pictures import (
     SCHEDULERS,
     SIGMAS,
     Control,
+    Detail,
     Lora,
     Margins,
     Reference,
@@ -47,6 +48,7 @@ __all__ = [
     "Checked",
     "Control",
     "CutoutRecipe",
+    "Detail",
     "EditRecipe",
     "ExportRecipe",
     "Field",
@@ -302,6 +304,27 @@ class ImageRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", t
         tuple[Control, ...],
         about("Controls", "Pictures to follow: edges, lines, depth.", group="control", needs="control", max_length=4),
     ] = ()
+    depth_with: Annotated[
+        str,
+        about(
+            "Depth model", "What makes the pictures of controls with the filter depth; empty takes the first there is.",
+            group="control", refers="depth", needs="control", max_length=REFERENCE_LIMIT,
+        ),
+    ] = ""  # fmt: skip
+    pose_with: Annotated[
+        str,
+        about(
+            "Pose model", "What makes the pictures of controls with the filter pose; empty takes the first there is.",
+            group="control", refers="pose", needs="control", max_length=REFERENCE_LIMIT,
+        ),
+    ] = ""  # fmt: skip
+    people_with: Annotated[
+        str,
+        about(
+            "Find people", "A detector that finds each person for the filter pose; empty: the picture shows one.",
+            group="control", refers="detector", needs="control", max_length=REFERENCE_LIMIT,
+        ),
+    ] = ""  # fmt: skip
     references: Annotated[
         tuple[Reference, ...],
         about("References", "Pictures to take content and style from.", group="control", needs="reference",
@@ -331,6 +354,21 @@ class ImageRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", t
             refers="upscale", needs="from_picture", max_length=REFERENCE_LIMIT,
         ),
     ] = ""  # fmt: skip
+    # -- details, last of all
+    details: Annotated[
+        tuple[Detail, ...],
+        about(
+            "Details", "Faces, hands, whatever a detector finds in the finished picture, each repainted at full size.",
+            group="second", needs="into_picture", max_length=8,
+        ),
+    ] = ()  # fmt: skip
+    details_only: Annotated[
+        bool,
+        about(
+            "Only details", "Leave the picture it begins from as it is, but for the details.", group="second",
+            needs="into_picture",
+        ),
+    ] = False  # fmt: skip
     # -- how
     guidance_rescale: Annotated[
         float,

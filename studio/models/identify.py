@@ -30,6 +30,7 @@ from studio.models.reading import (
 )
 from studio.models.safetensors_header import read_safetensors
 from studio.models.single_file import look_single
+from studio.models.vision import look_vision
 
 __all__ = ["CANDIDATES", "FORMATS", "fingerprint", "look", "unreachable"]
 
@@ -102,6 +103,7 @@ FORMATS: tuple[tuple[str, Callable[[Path], Looked]], ...] = (
     ("diffusers", look_diffusers),
     ("gguf", look_gguf),
     ("piper", look_piper),
+    ("vision", look_vision),
     ("cutout", look_cutout),
     ("pickle", look_pickle),
     ("safetensors", look_safetensors),
@@ -162,7 +164,7 @@ def _with_about(card: ModelCard) -> ModelCard:
 def _telling(path: Path, reasons: list[str]) -> str:
     """Of all the reasons why not, the one that says what it is instead."""
     if sum(why.startswith("it is an ONNX file, but") for why in reasons) > 1:
-        return "it is an ONNX file, but neither a Piper voice nor a cut-out model"
+        return "it is an ONNX file, but neither a Piper voice nor a cut-out, detector or depth model"
     for why in reasons:
         if not why.startswith(("it is not", "it holds no model_index")):
             return why

@@ -15,7 +15,7 @@ from studio.core.cards import ModelCard
 from studio.core.named import names_in
 from studio.core.paths import Paths
 from studio.core.problems import BadRecipe, ModelMissing, ModelUnfit, NotFound, StudioError
-from studio.core.recipes import Control, EditRecipe, ImageRecipe, Lora, Margins, Reference
+from studio.core.recipes import Control, Detail, EditRecipe, ImageRecipe, Lora, Margins, Reference
 from studio.library.inputs import Inputs
 
 MODEL = ModelCard(id="m", name="Model", kind="image", engine="image.diffusers", path="", format="", base="sd1")
@@ -28,7 +28,7 @@ def addition(kind: str, name: str, base: str = "") -> ModelCard:
 CARDS = [
     addition("lora", "soft", "sd1"), addition("lora", "big", "sdxl"), addition("control", "edges", "sd1"),
     addition("vae", "clear"), addition("embedding", "bad"), addition("reference", "style", "sd1"),
-    addition("upscale", "four"),
+    addition("upscale", "four"), addition("detector", "faces"), addition("depth", "near"), addition("depth", "far"),
 ]  # fmt: skip
 
 
@@ -36,7 +36,7 @@ CARDS = [
 def names(paths: Paths) -> Names:
     def choose(kind: str, name: str) -> ModelCard:
         for card in CARDS:
-            if card.kind == kind and name in (card.id, card.name):
+            if card.kind == kind and name in (card.id, card.name, ""):
                 return card
         raise ModelMissing(f"There is no “{name}”.")
 
@@ -103,6 +103,31 @@ def test_a_lora_for_another_base_is_refused_with_both_names(names: Names) -> Non
     names.resolved(ImageRecipe(prompt="x", loras=(Lora("big"),)), anything)
 
 
+def test_detectors_of_details_become_ids(names: Names, photo: Path) -> None:
+    recipe = ImageRecipe(prompt="x", details=(Detail("faces", 0.5, prompt="faces"), Detail("faces-id")))
+    found, cards = names.resolved(recipe, MODEL)
+    assert found.details == (Detail("faces-id", 0.5, prompt="faces"), Detail("faces-id"))
+    assert set(cards) == {"faces-id"}
+    with pytest.raises(ModelMissing) as raised:
+        names.resolved(ImageRecipe(prompt="x", details=(Detail("gone"),)), MODEL)
+    assert raised.value.problem.field == "details"
+
+
+def test_a_filter_that_takes_a_model_gets_the_first_there_is_and_no_other_does(names: Names, photo: Path) -> None:
+    def controlled(filter: str, **more: str) -> ImageRecipe:
+        return ImageRecipe(prompt="x", controls=(Control("edges", str(photo), filter=filter),), **more)  # type: ignore[arg-type]
+
+    found, cards = names.resolved(controlled("depth"), MODEL)
+    assert (found.depth_with, found.pose_with) == ("near-id", "")
+    assert set(cards) == {"edges-id", "near-id"}
+    assert names.resolved(controlled("depth", depth_with="far"), MODEL)[0].depth_with == "far-id"
+    unused = names.resolved(controlled("canny", depth_with="gone", people_with="faces"), MODEL)[0]
+    assert (unused.depth_with, unused.people_with) == ("", "")
+    with pytest.raises(ModelMissing, match="“pose” needs a pose model") as raised:
+        names.resolved(controlled("pose", people_with="faces"), MODEL)
+    assert raised.value.problem.field == "pose_with"
+
+
 def test_a_changed_picture_is_called_like_what_it_was_made_of(names: Names, photo: Path) -> None:
     found, _ = names.resolved(EditRecipe(image=str(photo)), MODEL)
     assert found.title == "photo"
@@ -117,6 +142,7 @@ def test_a_changed_picture_is_called_like_what_it_was_made_of(names: Names, phot
         ({"loras": (Lora("soft"),)}, ("picture",), "loras"),
         ({"enlarge": 2.0}, ("picture",), "enlarge"),
         ({}, ("into_picture",), "image"),
+        ({"details": (Detail("faces"),)}, ("picture", "from_picture"), "details"),
     ],
 )
 def test_what_a_model_cannot_do_is_refused_rather_than_left_out(given: Any, can: Any, field: str) -> None:
@@ -129,6 +155,16 @@ def test_what_a_model_cannot_do_is_refused_rather_than_left_out(given: Any, can:
 def test_an_inpainting_model_takes_a_picture_with_a_mask() -> None:
     card = msgspec.structs.replace(MODEL, can=("into_picture",))
     assert fitted(ImageRecipe(prompt="x", image="a", mask="b"), card).seed is not None
+
+
+def test_only_details_want_a_picture_and_a_detector() -> None:
+    card = msgspec.structs.replace(MODEL, can=("into_picture",))
+    details = (Detail("faces"),)
+    assert fitted(ImageRecipe(prompt="x", image="a", details=details, details_only=True), card).details == details
+    for given, field in (({"details": details}, "image"), ({"image": "a"}, "details")):
+        with pytest.raises(BadRecipe) as raised:
+            fitted(ImageRecipe(prompt="x", details_only=True, **given), MODEL)  # type: ignore[arg-type]
+        assert raised.value.problem.field == field
 
 
 def test_the_size_of_a_picture_to_begin_from_is_left_to_it() -> None:

@@ -447,7 +447,7 @@ def test_a_damaged_onnx_file_is_broken(tmp_path: Path) -> None:
 
 def test_another_onnx_file_is_not_a_voice(tmp_path: Path) -> None:
     looked = look(put(tmp_path / "upscaler.onnx", onnx(inputs=("image",))))
-    assert looked == NotThisKind("it is an ONNX file, but neither a Piper voice nor a cut-out model")
+    assert looked == NotThisKind("it is an ONNX file, but neither a Piper voice nor a cut-out, detector or depth model")
 
 
 # --- everything else

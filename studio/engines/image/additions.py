@@ -25,6 +25,7 @@ from studio.core.recipes import ImageRecipe, Reference
 from studio.core.text import shown
 from studio.engines.context import RunContext
 from studio.engines.image import embeddings, prompts, trouble
+from studio.engines.image.maps import Sight
 
 LORAS_KEPT = 8  # loaded and at rest, so that going back to one costs nothing
 CONTROLS_KEPT = 2
@@ -42,12 +43,16 @@ class Additions:
     device: str
     dtype: Any
     words: prompts.Cache = field(default_factory=prompts.Cache)  # prompts that were read already
+    sight: Sight = field(init=False)  # detectors, depth and pose models
     _loras: dict[str, str] = field(default_factory=dict)  # card id -> adapter name, in order of use
     _laid: tuple[tuple[str, float], ...] = ()
     _references: tuple[str, ...] = ()  # ids of the IP-Adapters that are loaded
     _vae: str = ""
     _own_vae: Any = None
     _controls: dict[str, Any] = field(default_factory=dict)  # card id -> network, in order of use
+
+    def __post_init__(self) -> None:
+        self.sight = Sight(self.device)
 
     def lay(self, recipe: ImageRecipe, ctx: RunContext) -> bool:
         """Bring the model to what a recipe asks for.

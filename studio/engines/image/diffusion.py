@@ -25,7 +25,7 @@ from studio.core.recipes import SEED_LIMIT, ImageRecipe, MadeWith, Recipe
 from studio.core.works import Artifact, Result
 from studio.engines import device as devices
 from studio.engines.context import RunContext
-from studio.engines.image import asking, loading, painting, thrift, trouble
+from studio.engines.image import asking, details, loading, painting, thrift, trouble
 from studio.engines.image.additions import Additions
 from studio.engines.image.asking import Asked
 from studio.engines.image.painting import Painting, Turn
@@ -266,6 +266,8 @@ class Diffusion:
             if free is not None and self._held() > free * (1 - memory.RESERVE):
                 return False
             self._away = True
+            if self._additions is not None:
+                self._additions.sight.drop()  # they are read again in a moment, when a job wants them
             try:
                 self._pipe.to("cpu", silence_dtype_warnings=True)
             except (RuntimeError, MemoryError) as error:
@@ -285,6 +287,7 @@ class Diffusion:
             trouble.give_back(device)
 
     def made_with(self) -> MadeWith:
+        seeing = self._additions.sight if self._additions is not None else None
         return MadeWith(
             engine="image.diffusers",
             device=self._device or "cpu",
@@ -292,7 +295,8 @@ class Diffusion:
             threads=self._plan.threads,
             memory=self._mode if self._mode != "full" else "",
             speed=self._plan.speed,
-            versions={"python": platform.python_version()} | _versions("torch", "diffusers", "transformers", "pillow"),
+            versions={"python": platform.python_version()}
+            | _versions("torch", "diffusers", "transformers", "pillow", *(seeing.libraries if seeing else ())),
             system=f"{platform.system()} {platform.machine()}",
         )
 
@@ -305,13 +309,21 @@ class Diffusion:
         seeds = [ctx.seed(seed, at) for at in range(index, min(index + recipe.at_once, recipe.count))]
         ctx.check()
         ctx.progress(index * work.steps, work.total, "steps", READING)
-        images = self._turn(work.first, work, seeds, index, ctx)
+        images: list[Any] = [work.given] * len(seeds)
+        before = 0
+        if work.first is not None:
+            images, before = self._turn(work.first, work, seeds, index, ctx), work.first.asked.steps
         if work.second is not None:
             each = []
             for at, image in enumerate(images):
                 turn = work.second(image)
-                each += self._turn(turn, work, [seeds[at]], index + at, ctx, before=work.first.asked.steps)
+                each += self._turn(turn, work, [seeds[at]], index + at, ctx, before=before)
             images = each
+        if work.details is not None:
+            before = work.steps - work.details.steps
+            images = [
+                self._detailed(image, work, seeds[at], index + at, before, ctx) for at, image in enumerate(images)
+            ]
         seconds = (time.perf_counter() - began) / len(images)
         made: list[Artifact] = []
         for at, image in enumerate(images):
@@ -324,16 +336,46 @@ class Diffusion:
         ctx.progress((index + len(images)) * work.steps, work.total, "steps", FINISHING)
         return made
 
+    def _detailed(
+        self, picture: Any, work: Painting, seed: int, index: int, before: int, ctx: RunContext
+    ) -> Any:  # fmt: skip
+        """A picture with what is found in it painted anew.
+
+        Args:
+            before: steps of this picture that are behind it already.
+        """
+        assert self._additions is not None and work.details is not None
+
+        def paint(picture: Any, mask: Any, recipe: ImageRecipe, behind: int, share: int) -> Any:
+            turn = work.into(picture, mask, msgspec.structs.replace(recipe, seed=seed))
+            return self._turn(turn, work, [seed], index, ctx, before=behind - index * work.steps, share=share)[0]
+
+        try:
+            return details.repainted(
+                picture, work.details, self._additions.sight, paint, index * work.steps + before, work.total, ctx
+            )
+        except MemoryError as error:
+            raise self._explained(error, work.largest) from error
+
     def _turn(
-        self, turn: Turn, work: Painting, seeds: list[int], index: int, ctx: RunContext, before: int = 0
+        self,
+        turn: Turn,
+        work: Painting,
+        seeds: list[int],
+        index: int,
+        ctx: RunContext,
+        before: int = 0,
+        share: int | None = None,
     ) -> list[Any]:
         """One run of a pipeline: as many pictures as there are seeds, checked and laid back into what they began from.
 
         Args:
             before: steps of these pictures that are behind it already.
+            share: what it counts for in the progress; None for its own steps.
         """
         assert self._additions is not None
-        asked, steps = turn.asked, turn.asked.steps * len(seeds)
+        asked = turn.asked
+        steps = share if share is not None else asked.steps * len(seeds)
         watch = Watch(
             ctx, index, index * work.steps + before, steps, work.total, self._previewer(turn, ctx),
             self._plan.preview_every,
@@ -341,7 +383,7 @@ class Diffusion:
         turn.pipe.scheduler = asked.scheduler(seeds[0]) if asked.scheduler else self._scheduler
         output = None
         try:
-            with painting.running(turn, work.recipe, seeds, watch, self._additions, ctx) as arguments:
+            with painting.running(turn, seeds, watch, self._additions, ctx) as arguments:
                 output = turn.pipe(**arguments)
         except StudioError:
             raise

@@ -1,4 +1,4 @@
-"""Building the noise scheduler a recipe asks for, from the model's own settings. Knows schedulers; no pipelines."""
+"""Building the noise scheduler a recipe asks for, and reading one at work. Knows schedulers; knows no pipelines."""
 
 from __future__ import annotations
 
@@ -105,6 +105,72 @@ def flows(scheduler: Any) -> bool:
         or config.get("prediction_type") == "flow_prediction"
         or bool(config.get("use_flow_sigmas"))
     )
+
+
+def denoised(scheduler: Any, predicted: Any, timestep: Any, sample: Any) -> Any:
+    """The picture a network sees in `sample`: what a preview shows, and what the scheduler itself steps towards.
+
+    Only reads: the scheduler goes on as if it had not been asked. To be called just before its `step`, with what that
+    is given.
+
+    Args:
+        predicted: what the network said, guidance and all, (B, C, …), or (B, 2·C, …) with a variance nobody needs here.
+        timestep: as for `step`. sample: noisy latents, (B, C, …), as `step` takes them.
+
+    Returns:
+        The first of the batch, float32, (1, C, …), on its own device; None where this scheduler's kind is not known.
+
+    Source: Ho et al. 2020, eq. 15 (noise); Salimans & Ho 2022, appendix D (v); Lipman et al. 2022 (flows);
+    Karras et al. 2022, eq. 7 (preconditioned).
+    """
+    noisy, out = sample[:1].detach().float(), predicted[:1].detach().float()
+    if out.shape != noisy.shape:
+        out = out[:, : noisy.shape[1]]  # a network that has learned the variance, too
+        if out.shape != noisy.shape:
+            return None
+    if type(scheduler).__name__.startswith("FlowMatch"):
+        if scheduler.config.get("invert_sigmas"):
+            return None
+        return noisy - _level(scheduler, timestep) * out
+    if hasattr(scheduler, "precondition_outputs"):
+        return scheduler.precondition_outputs(noisy, out, _level(scheduler, timestep))
+    kept, noise = _shares(scheduler, timestep)
+    if not hasattr(scheduler, "_sigma_to_alpha_sigma_t") and hasattr(scheduler, "sigmas"):
+        noisy = noisy * kept  # these hold the picture at full strength, under ever more noise
+    kind = scheduler.config.get("prediction_type")
+    if kind == "sample":
+        return out.clone()  # the scheduler may keep its own
+    if kind == "v_prediction":
+        return kept * noisy - noise * out
+    if kind == "flow_prediction":
+        return noisy - noise * out
+    # nothing of the picture is left where training ended in pure noise
+    return (noisy - noise * out) / kept if kind == "epsilon" and kept > 1e-4 else None
+
+
+def _level(scheduler: Any, timestep: Any) -> float:
+    """The noise level of the step that comes next."""
+    at = scheduler.step_index
+    if at is None:  # the first step
+        at = getattr(scheduler, "begin_index", None)
+    return float(scheduler.sigmas[scheduler.index_for_timestep(timestep) if at is None else at])
+
+
+def _shares(scheduler: Any, timestep: Any) -> tuple[float, float]:
+    """How much of picture and of noise a sample has, where the two squares add up to 1 (but for flows)."""
+    if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
+        import torch
+
+        kept, noise = scheduler._sigma_to_alpha_sigma_t(torch.tensor(_level(scheduler, timestep)))
+        return float(kept), float(noise)
+    if hasattr(scheduler, "sigmas"):
+        import torch
+
+        # Some have levels between their steps, each in a list of its own; what they make of 1 tells the level.
+        kept = float(scheduler.scale_model_input(torch.ones(1, dtype=torch.float64), timestep))
+        return kept, max(0.0, 1 - kept * kept) ** 0.5
+    kept = float(scheduler.alphas_cumprod[int(timestep)])
+    return kept**0.5, (1 - kept) ** 0.5
 
 
 def _flow_settings(own: Any, name: str, sigmas: str) -> dict[str, Any]:

@@ -87,6 +87,20 @@ def start(recipe: ImageRecipe, ctx: RunContext, multiple: int, own: tuple[int, i
         flat = on_ground(picture)
         size = _size(recipe, flat.size, multiple, own)
         return Start(size, covered(flat, size, ctx.note))
+    return into(recipe, picture, mask, multiple, own)
+
+
+def into(
+    recipe: ImageRecipe, picture: Image.Image, mask: Image.Image, multiple: int, own: tuple[int, int]
+) -> Start:  # fmt: skip
+    """Prepare the repainting of a part of a picture, as the recipe's soft edge, area, padding and filling say.
+
+    Args:
+        picture: RGB or RGBA. mask: L, of the same size.
+
+    Raises:
+        BadRecipe: there is nothing in the mask.
+    """
     soft = mask.filter(ImageFilter.GaussianBlur(recipe.mask_blur / 2)) if recipe.mask_blur else mask
     hard = soft.point(lambda value: 255 if value >= SEEN else 0)
     box = hard.getbbox()

@@ -6,11 +6,14 @@ Knows the ways in which pipelines tell of their steps; starts none.
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from studio.core.problems import BadResult
 from studio.engines.context import RunContext
+from studio.engines.image import schedulers
 from studio.engines.image.asking import Asked
 
 READING, PAINTING, FINISHING = "reading the prompt", "painting", "finishing"
@@ -29,16 +32,30 @@ class Watch:
         self.finite = True
         self._ctx, self._index, self._before, self._steps, self._total = ctx, index, before, steps, total
         self._previewer, self._every = previewer, every
+        self._done = 0
+        self._seen: Any = None  # the picture the network saw in the step under way, where a preview is due
+
+    @property
+    def shows_next(self) -> bool:
+        """Whether a preview is due at the end of the step under way."""
+        return self._previewer is not None and self._every > 0 and (self._done + 1) % self._every == 0
+
+    def see(self, estimate: Any) -> None:
+        """Take the finished picture as the network foresees it, latents of (1, C, …); None if it is not known."""
+        self._seen = estimate
 
     def step(self, done: int, of: int, latents: Any = None) -> None:
         """`done` of `of` calls of the network are behind us; some schedulers call it more than once per step."""
         self._ctx.check()
+        seen, self._seen, self._done = self._seen, None, done
         part = self._steps * done / max(of, 1)
         last = done >= of
         at = self._before + (self._steps if last else part)
         self._ctx.progress(round(at, 3), self._total, "steps", FINISHING if last else PAINTING)
         if latents is None or not hasattr(latents, "isfinite"):
-            return
+            if seen is None:
+                return
+            latents = seen  # a pipeline that only moves its progress bar
         if last or done % 8 == 0:
             self.finite = self.finite and bool(latents.isfinite().all())
             if not self.finite:
@@ -47,7 +64,9 @@ class Watch:
                     "Try the number format float32, or another scheduler; the model file may also be damaged.",
                 )
         if self._previewer is not None and self._every > 0 and done % self._every == 0:
-            self._show(done, latents)
+            # some pipelines step in another form than the one they tell of; the last latents are the picture itself
+            fits = not last and seen is not None and seen.shape[1:] == latents.shape[1:]
+            self._show(done, seen if fits else latents)
 
     def _show(self, done: int, latents: Any) -> None:
         from studio.engines.image.previews import NoPreview
@@ -68,6 +87,44 @@ def reported(
     Args:
         blend: makes other latents of those after a step, given the pipeline, the step from 0, and them.
     """
+    with _foreseen(getattr(pipe, "scheduler", None), watch), _told(pipe, asked, watch, blend) as arguments:
+        yield arguments
+
+
+@contextlib.contextmanager
+def _foreseen(scheduler: Any, watch: Watch) -> Iterator[None]:
+    """Let `watch` see the finished picture as the network foresees it, in the steps in which a preview is due.
+
+    Noisy latents show little before the last third of the steps. The estimate is computed beside the step, from what
+    goes into it; what comes out of it is handed on untouched.
+    """
+    own = getattr(scheduler, "step", None)
+    if own is None or list(inspect.signature(own).parameters)[:3] != ["model_output", "timestep", "sample"]:
+        yield
+        return
+
+    @functools.wraps(own)  # pipelines look at its signature
+    def step(*args: Any, **kwargs: Any) -> Any:
+        if watch.shows_next:
+            given = dict(zip(("model_output", "timestep", "sample"), args, strict=False)) | kwargs
+            try:
+                watch.see(schedulers.denoised(scheduler, given["model_output"], given["timestep"], given["sample"]))
+            except (RuntimeError, ValueError, TypeError, LookupError, AttributeError):
+                watch.see(None)  # a kind of its own: the latents are shown
+        return own(*args, **kwargs)
+
+    scheduler.step = step
+    try:
+        yield
+    finally:
+        del scheduler.step
+
+
+@contextlib.contextmanager
+def _told(
+    pipe: Any, asked: Asked, watch: Watch, blend: Callable[[Any, int, Any], Any] | None
+) -> Iterator[dict[str, Any]]:
+    """`reported`, but for what is foreseen."""
     if asked.reports == "step_end":
 
         def on_step(pipeline: Any, i: int, _t: Any, values: dict[str, Any]) -> dict[str, Any]:

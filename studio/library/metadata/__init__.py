@@ -1,8 +1,9 @@
 """How a picture was made, as its file says it: read from whatever program wrote it, and written into our exports.
 
 `read` looks into PNG, JPEG, WebP, AVIF, HEIF and TIFF files for the texts of A1111 and its relatives, ComfyUI,
-InvokeAI, Fooocus, NovelAI, SwarmUI, Easy Diffusion, Draw Things, and our own. It stands on the standard library and
-msgspec, trusts nothing, and costs little whatever the file claims, so it runs in the window's process.
+InvokeAI, Fooocus, NovelAI, SwarmUI, Easy Diffusion, Draw Things, and our own; where a PNG has none, into the lowest
+bits of its pixels. It stands on the standard library and msgspec, trusts nothing, and costs little whatever the file
+claims, so it runs in the window's process.
 """
 
 from __future__ import annotations

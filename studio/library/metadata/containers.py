@@ -1,6 +1,6 @@
 """Where PNG, JPEG, WebP, AVIF, HEIF and TIFF files keep texts. Knows bytes and bounds; trusts no length in a file.
 
-Pixels are passed over unread, so a large picture costs no more than a small one.
+Pixels are passed over unread, so a large picture costs no more than a small one (hidden.py looks into them).
 """
 
 from __future__ import annotations

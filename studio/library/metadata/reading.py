@@ -13,6 +13,7 @@ from studio.library.metadata import comfy, others
 from studio.library.metadata.a1111 import looks_right, read_parameters
 from studio.library.metadata.containers import texts_in
 from studio.library.metadata.found import Draft, Found, as_object, fits
+from studio.library.metadata.hidden import hidden_in
 from studio.library.metadata.texts import Texts
 
 # Where the text that A1111 calls "parameters" can be.
@@ -41,6 +42,9 @@ def read(stream: BinaryIO) -> Found | None:
     if texts is None:
         return None
     draft = _draft(texts)
+    if draft is None or not draft.says_something:
+        text = hidden_in(stream, texts)
+        draft = _draft(Texts(named={"parameters": text})) if text else None
     if draft is None or not draft.says_something:
         if not texts.left:
             return None

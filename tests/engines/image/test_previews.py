@@ -12,9 +12,11 @@ import torch
 from PIL import Image
 
 from studio.core.events import Preview
-from studio.core.recipes import ImageRecipe
-from studio.engines.image import previews
+from studio.core.plans import Plan
+from studio.core.recipes import SCHEDULERS, ImageRecipe
+from studio.engines.image import previews, schedulers
 from studio.engines.image.diffusion import Diffusion
+from studio.engines.image.watching import Watch
 from tests.engines.image import tiny
 
 EngineOf = Callable[[str], Diffusion]
@@ -141,3 +143,79 @@ def test_every_normalisation_leads_back_to_raw_latents() -> None:
     Vae.config = {"latents_mean": [1, 2, 3], "latents_std": [4, 5, 6]}
     mean, std = previews._normal(Vae, 3)
     assert (list(mean), list(std)) == ([1, 2, 3], [4, 5, 6])
+
+
+class Shown:
+    """What one run painted, the latents each preview was made of, and those after each step."""
+
+    def __init__(
+        self, engine: Diffusion, folder: Path, monkeypatch: pytest.MonkeyPatch, every: int, **values: object
+    ) -> None:  # fmt: skip
+        self.shown: list[torch.Tensor] = []
+        self.latents: list[torch.Tensor] = []
+        own = Watch.step
+
+        def jpeg(_: object, latents: torch.Tensor) -> bytes:
+            self.shown.append(latents[:1].detach().float().clone())
+            return b"jpeg"
+
+        def step(watch: Watch, done: int, of: int, latents: torch.Tensor | None = None) -> None:
+            if latents is not None:
+                self.latents.append(latents[:1].detach().float().clone())
+            own(watch, done, of, latents)
+
+        around = tiny.Around(folder)
+        with monkeypatch.context() as patch:
+            patch.setattr(previews.Previewer, "jpeg", jpeg)
+            patch.setattr(Watch, "step", step)
+            engine.load(engine._card, Plan(device="cpu", threads=1, preview_every=every), around.ctx)
+            engine.run(ImageRecipe(prompt="a red apple", seed=1, **values), around.ctx)
+            engine.load(engine._card, Plan(device="cpu", threads=1), around.ctx)
+        self.picture = (around.out / "0.png").read_bytes()
+
+    def far(self, which: str, at: int) -> float:
+        """How far what was shown, or the latents themselves, were from the last ones after step `at`."""
+        return float((getattr(self, which)[at] - self.latents[-1]).square().mean().sqrt())
+
+
+@pytest.mark.parametrize("name", ["model", *SCHEDULERS])
+def test_previews_show_what_the_network_foresees_and_change_no_byte(
+    name: str, engine_of: EngineOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"scheduler": name, "steps": 4, "guidance": 4.0, "width": 64, "height": 64}
+    engine = engine_of("starter")
+    run = Shown(engine, tmp_path / "shown", monkeypatch, 1, **values)
+    assert Shown(engine, tmp_path / "unseen", monkeypatch, 0, **values).picture == run.picture
+    assert len(run.shown) == len(run.latents) >= 4
+    for at in (0, 1):
+        assert run.far("shown", at) < 0.85 * run.far("latents", at), at
+    assert torch.equal(run.shown[-1], run.latents[-1])
+    assert "step" not in vars(engine._scheduler)
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3", "flux", "zimage"])
+def test_every_family_foresees_and_paints_the_same(
+    family: str, engine_of: EngineOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"steps": 4, "width": 64, "height": 64}
+    engine = engine_of(family)
+    asked: list[int] = []
+    own = schedulers.denoised
+    monkeypatch.setattr(schedulers, "denoised", lambda *given: asked.append(1) or own(*given))
+    run = Shown(engine, tmp_path / "shown", monkeypatch, 2, **values)
+    assert len(asked) == len(run.shown) == len(run.latents) // 2
+    assert Shown(engine, tmp_path / "unseen", monkeypatch, 0, **values).picture == run.picture
+    assert len(asked) == len(run.shown)
+    assert not torch.equal(run.shown[0], run.latents[1])
+    assert run.shown[0].shape == run.latents[1].shape
+
+
+def test_a_scheduler_nobody_can_read_has_its_latents_shown(
+    engine_of: EngineOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: object) -> None:
+        raise AttributeError("sigmas")
+
+    monkeypatch.setattr(schedulers, "denoised", unreadable)
+    run = Shown(engine_of("sd"), tmp_path, monkeypatch, 1, steps=3, width=64, height=64)
+    assert all(torch.equal(a, b) for a, b in zip(run.shown, run.latents, strict=True))

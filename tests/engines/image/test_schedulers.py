@@ -14,9 +14,11 @@ PICTURE = torch.randn((1, 4, 4, 4), generator=torch.Generator().manual_seed(1))
 FLOWING = ["model", "euler", "heun", "lcm", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m", "dpmpp_2s", "unipc"]
 
 
-def led_back(scheduler: object, steps: int, flow: bool) -> float:
+def led_back(scheduler: object, steps: int, flow: bool, foreseen: list[float] | None = None) -> float:
     """Largest error after a run with a network that knows the picture exactly. Some schedulers add noise on the way,
-    and the network takes it away again, so each must end at the picture."""
+    and the network takes it away again, so each must end at the picture.
+
+    `foreseen` is given the error of what can be foreseen in each step."""
     scheduler.set_timesteps(steps)
     noise = torch.Generator().manual_seed(2)
     x = torch.randn(PICTURE.shape, generator=noise) * getattr(scheduler, "init_noise_sigma", 1.0)
@@ -31,6 +33,11 @@ def led_back(scheduler: object, steps: int, flow: bool) -> float:
             kept = float(ALPHAS[int(t)])
             out = (seen - kept**0.5 * PICTURE) / (1 - kept) ** 0.5
         more = {"generator": noise} if takes_noise else {}
+        before = (scheduler.step_index, x.clone()) if hasattr(scheduler, "step_index") else (None, x.clone())
+        if foreseen is not None:
+            foreseen.append(float((schedulers.denoised(scheduler, out, t, x) - PICTURE).abs().max()))
+            assert before[0] is None or before[0] == scheduler.step_index
+            assert torch.equal(before[1], x)
         x = scheduler.step(out, t, x, return_dict=False, **more)[0]
     return float((x - PICTURE).abs().max())
 
@@ -109,3 +116,41 @@ def test_building_leaves_the_models_own_scheduler_alone() -> None:
     schedulers.build(OWN, "dpmpp_2m_karras")
     assert dict(OWN.config) == before
     assert OWN.num_inference_steps is None
+
+
+@pytest.mark.parametrize("name", ["model", *sorted(SCHEDULERS)])
+def test_what_a_scheduler_steps_towards_is_the_picture_a_perfect_network_sees(name: str) -> None:
+    foreseen: list[float] = []
+    plain = led_back(schedulers.build(OWN, name), 10, flow=False)
+    assert led_back(schedulers.build(OWN, name), 10, flow=False, foreseen=foreseen) == plain
+    assert len(foreseen) >= 10
+    # the network here is told whole timesteps, and some schedulers have levels between them
+    assert max(foreseen) < 0.03, foreseen
+
+
+@pytest.mark.parametrize("name", FLOWING)
+def test_so_it_is_with_flows(name: str) -> None:
+    foreseen: list[float] = []
+    own = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    plain = led_back(schedulers.build(own, name), 10, flow=True)
+    assert led_back(schedulers.build(own, name), 10, flow=True, foreseen=foreseen) == plain
+    assert max(foreseen) < 0.03, foreseen
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("name", ["ddim", "euler", "dpmpp_2m"])
+def test_whatever_the_network_predicts_it_is_read(name: str, prediction: str) -> None:
+    scheduler = schedulers.build(DDIMScheduler.from_config(OWN.config, prediction_type=prediction), name)
+    scheduler.set_timesteps(10)
+    t = scheduler.timesteps[3]
+    kept = float(ALPHAS[int(t)])
+    noise = torch.randn(PICTURE.shape, generator=torch.Generator().manual_seed(3))
+    x = kept**0.5 * PICTURE + (1 - kept) ** 0.5 * noise
+    said = {"epsilon": noise, "sample": PICTURE, "v_prediction": kept**0.5 * noise - (1 - kept) ** 0.5 * PICTURE}
+    if name == "euler":  # the picture at full strength
+        x = x / kept**0.5
+        scheduler.scale_model_input(x, t)
+    assert torch.allclose(schedulers.denoised(scheduler, said[prediction], t, x), PICTURE, atol=0.01)
+    # a network that has learned the variance, too, and a batch
+    wide = torch.cat([said[prediction], noise], 1).repeat(2, 1, 1, 1)
+    assert torch.allclose(schedulers.denoised(scheduler, wide, t, x.repeat(2, 1, 1, 1)), PICTURE, atol=0.01)

@@ -2,7 +2,8 @@
 
 For each case the time from a move of the mouse (or a turn of the wheel) to the end of the paint event that shows it, as
 one line of JSON: median, 95th percentile and worst in ms. The history is kept in a folder and written meanwhile, as in
-the studio. Also: a flood on 1024×1024 px, opening what was kept, and the operations on the whole mask.
+the studio. Also: a flood on 1024×1024 px, opening what was kept, and the operations on the whole mask: of those, which
+are done on another thread, how long each turn of the window's loop took meanwhile (`turn`), and the whole (`total_ms`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from PySide6.QtGui import QColor, QImage, QLinearGradient, QMouseEvent, QPainter
 from PySide6.QtWidgets import QApplication
 
 from studio.ui import theme
-from studio.ui.paint import regions
+from studio.ui.paint import edits, regions
 from studio.ui.paint.board import Board
 from studio.ui.paint.document import MASK, Document
 from studio.ui.paint.strokes import Brush
@@ -139,6 +140,8 @@ def cases(board: Watched, document: Document, moves: int, layers: int) -> None:
         told("pan", drag(board, curve(board, moves, 0.3), MIDDLE), zoom=f"{scale:.0%}", layers=layers)
     board.fit()
     QApplication.processEvents()
+    for _ in range(20):
+        QApplication.processEvents()
     took = []
     at = QPointF(board.width() * 0.4, board.height() * 0.6)
     for i in range(moves // 2):
@@ -160,7 +163,7 @@ def timed(name: str, does: Callable[[], Any], rounds: int = 3, **more: Any) -> A
     return made
 
 
-def operations(document: Document) -> None:
+def operations(board: Watched, document: Document) -> None:
     small = picture(1024)
     at = QPoint(5, 5)
     timed("select by colour, connected", lambda: regions.select(small, at, 60), px="1024×1024")
@@ -170,10 +173,40 @@ def operations(document: Document) -> None:
         px="1024×1024",
     )
     px = f"{document.width}×{document.height}"
-    timed("invert the mask", document.invert_mask, px=px)
-    timed("feather the mask by 16 px", lambda: document.feather_mask(16), px=px)
-    timed("grow the mask by 16 px", lambda: document.grow_mask(16), 1, px=px)
-    timed("undo", document.undo, px=px)
+    top = document.layers[-1].id
+    red, middle = QColor("red"), QPoint(document.width // 2, document.height // 2)
+    works: tuple[tuple[str, edits.Edit], ...] = (
+        ("invert the mask", edits.invert),
+        ("feather the mask by 16 px", lambda it, check: edits.feather(it, 16, check)),
+        ("feather the mask by 200 px", lambda it, check: edits.feather(it, 200, check)),
+        ("grow the mask by 16 px", lambda it, check: edits.grow(it, 16, check)),
+        ("select by colour, connected", lambda it, check: edits.select(it, middle, 60, check)),
+        ("flood a layer", lambda it, check: edits.flood(it, top, middle, red, 60, check)),
+        ("clear the mask", lambda it, check: edits.fill(it, 0, check)),
+    )
+    for name, edit in works:
+        turns(board, name, edit, px)
+    turns(board, "undo", None, px)
+    turns(board, "undo", None, px)
+
+
+def turns(board: Watched, name: str, edit: edits.Edit | None, px: str) -> None:
+    """How long the turns of the loop take while something is done (None: undone), and until it is seen."""
+    took: list[float] = []
+    began = last = time.perf_counter()
+    if edit is not None:
+        board.work("grow", edit)
+    else:
+        board.undo()
+    calm = 0
+    while calm < 30:
+        QApplication.processEvents()
+        time.sleep(0.001)
+        now = time.perf_counter()
+        took.append(now - last)
+        last = now
+        calm = 0 if board.busy else calm + 1
+    told(f"{name}, turn", took, px=px, total_ms=round((last - began) * 1000))
 
 
 def main() -> None:
@@ -202,7 +235,7 @@ def main() -> None:
             board.set_overlay(True)
             cases(board, document, given.moves, layers)
             if layers == given.layers[0]:
-                operations(document)
+                operations(board, document)
             began = time.perf_counter()
             document.close()
             told("close", [time.perf_counter() - began], layers=layers)

@@ -615,6 +615,8 @@ class Session(Shelf):
             for job in at_work:
                 self._pool.cancel(job)
             for job in at_work:
+                if job in self._asides:
+                    continue  # nobody is told of its end, and nothing of it is kept
                 with contextlib.suppress(NotFound):
                     self.wait(job, self.settings.grace_seconds + 10)
         self._pool.close()

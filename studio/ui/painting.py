@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Signal
 from PySide6.QtGui import QImage
-from PySide6.QtWidgets import QFileDialog
+from PySide6.QtWidgets import QComboBox, QFileDialog
 
 from studio.core.jobs import Job
 from studio.core.problems import Problem, StudioError
 from studio.core.text import shown
 from studio.core.works import Work
 from studio.ui.desk import Desk
+from studio.ui.fields import FieldRow
 from studio.ui.forms import Form
 from studio.ui.lists import png_of
 from studio.ui.strings import tr
@@ -27,7 +28,17 @@ from studio.ui.strings import tr
 if TYPE_CHECKING:  # a thousand lines that are not needed before somebody paints
     from studio.ui.paint.page import Painted, PaintPage
 
+# What choices are called here; their own names are those of files and commands.
+WORDS = {"mask_area": {"picture": "in the whole picture", "mask": "in a close-up"}}
 FROM_BOARD = ("image", "mask", "extend")  # fields that the board fills in
+
+
+def _reword(made: FieldRow) -> None:
+    """Call the choices of a field what a painter calls them."""
+    box = made.editor.target()
+    if isinstance(box, QComboBox):
+        for value, word in WORDS.get(made.field.name, {}).items():
+            box.setItemText(box.findData(value), tr(word))
 
 
 class Painting(QObject):
@@ -47,6 +58,9 @@ class Painting(QObject):
         self._desk, self._form = desk, form
         self.page: PaintPage | None = None
         self.active = False
+        form.row_made.connect(_reword)
+        for made in form.rows.values():
+            _reword(made)
         self._asked: dict[str, tuple[Painted, int]] = {}  # job -> what it was made from, softness of the edge
 
     def _paper(self) -> PaintPage:
@@ -125,40 +139,41 @@ class Painting(QObject):
             self.left.emit()
 
     def ask_where(self) -> None:
-        """Save the layers as an OpenRaster file, which Krita, GIMP and others open."""
+        """Save the layers as a file that other programs open: OpenRaster (Krita, GIMP and others) or Photoshop's."""
         document = self.page.document if self.page is not None else None
         if document is None or self.page is None:
             return
         dialog = QFileDialog(self.page.window(), tr("Save the layers"), self._desk.state.folder)
         dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        suffixes = {tr("OpenRaster, with the mask (*.ora)"): "ora", tr("Photoshop, layers only (*.psd)"): "psd"}
+        dialog.setNameFilters(list(suffixes))
         dialog.setDefaultSuffix("ora")
-        dialog.setNameFilters([tr("OpenRaster (*.ora)")])
+        dialog.filterSelected.connect(lambda chosen: dialog.setDefaultSuffix(suffixes.get(chosen, "ora")))
         if dialog.exec():
             self.save_layers(Path(dialog.selectedFiles()[0]))
 
     def save_layers(self, path: Path) -> None:
-        """Write the layers of now to a file, in the background."""
-        document = self.page.document if self.page is not None else None
-        if document is None:
+        """Write the layers of now to a file, in the background: Photoshop's where its name ends so, else OpenRaster."""
+        page = self.page
+        document = page.document if page is not None else None
+        if page is None or document is None:
             return
-        layers = [
-            (it.image, it.name, it.x, it.y, it.opacity, it.blend, it.visible, it.locked) for it in document.layers
-        ]
-        mask = None if document.is_empty_mask() else document.mask_image()
-        size = document.width, document.height
+        page.board.release()
+        if page.board.busy:
+            page.board.later(lambda: self.save_layers(path))
+            return
+        kept = document.snapshot()
 
         def write() -> None:
             from studio.core.files import durable
-            from studio.ui.paint.document import Document
             from studio.ui.paint.openraster import write_openraster
+            from studio.ui.paint.psd import write_psd
 
-            # a copy: the pictures are shared until one of the two is painted on
-            copy = Document.of_layers(*size, layers, mask)
-            try:
-                with durable(path) as stream:
-                    write_openraster(copy, stream)
-            finally:
-                copy.close()
+            with durable(path) as stream:
+                if path.suffix.lower() == ".psd":
+                    write_psd(kept, stream)
+                else:
+                    write_openraster(kept, stream)
 
         def done(_: Any) -> None:
             self._desk.told.emit(tr("The layers were saved as “{name}”.", name=path.name), "", None)
@@ -199,6 +214,9 @@ class Painting(QObject):
         """Ask for a picture made of what is painted: repainted where the mask is, painted on beyond the edges, or
         painted over as a whole where nothing is masked."""
         page, session = self.page, self._desk.session
+        if page is not None and page.board.busy:  # of the mask as it was asked for, not as it still is
+            page.board.later(lambda: self.make(values, done, failed))
+            return
         painted = page.painted() if page is not None else None
         if painted is None or session is None:
             return
@@ -281,6 +299,9 @@ class Painting(QObject):
     def keep_as_picture(self) -> None:
         """Make a work of all that is visible on the board."""
         page, session = self.page, self._desk.session
+        if page is not None and page.board.busy:
+            page.board.later(self.keep_as_picture)
+            return
         painted = page.painted() if page is not None else None
         if painted is None or session is None:
             return

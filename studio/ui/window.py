@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QByteArray, QEvent, QObject, QSize, Qt, QTimer, Signal
+from PySide6.QtCore import QByteArray, QEvent, QObject, QPoint, QRect, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QAction, QCloseEvent, QGuiApplication, QKeySequence
 from PySide6.QtWidgets import (
     QApplication,
@@ -200,6 +200,8 @@ class Window(QMainWindow):
         self.desk.keeper.touch()
         self.strip.prefer(kind)
         self.tabs[kind].focus_prompt()
+        if self.notice.isVisible():
+            self._place_notice()
         self.desk.warm(kind)
 
     def _built(self, entry: TabEntry) -> MakeTab:
@@ -376,8 +378,13 @@ class Window(QMainWindow):
             self._told.start()
 
     def _place_notice(self) -> None:
-        room = self.middle.geometry()
-        width = min(760, room.width() - 48)
+        """Over the work: beside the form with its button, and above the tools below the work."""
+        part, over = self.tab.centre, self.notice.parentWidget() or self
+        room = QRect(part.mapTo(over, QPoint()), part.size()).intersected(self.middle.geometry())
+        tools = getattr(self.tab, "tools", None)
+        if tools is not None and tools.isVisible():
+            room.setBottom(tools.mapTo(over, QPoint()).y())
+        width = max(1, min(760, room.width() - 24))
         self.notice.setFixedWidth(width)
         height = (
             self.notice.heightForWidth(width) if self.notice.hasHeightForWidth() else self.notice.sizeHint().height()
@@ -450,6 +457,8 @@ class Window(QMainWindow):
             self.resize(min(self.width(), room.width()), min(self.height(), room.height()))
 
     def _splitted(self, *_: int) -> None:
+        if self.notice.isVisible():
+            self._place_notice()
         if self.queue.isVisible():
             self.desk.state.splitters["middle"] = self.middle.sizes()
             self.desk.keeper.touch()

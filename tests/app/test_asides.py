@@ -141,3 +141,21 @@ def test_the_size_of_a_file_is_told_and_nothing_is_written(session: FakeSession)
     session.wait(session.export(work.id, target, quality=95).id, 60)
     assert sizes[".jpg", 95] == target.stat().st_size
     assert sizes[".jpg", 10] <= sizes[".jpg", 95]
+
+
+def test_closing_while_something_is_looked_at_waits_for_no_end_that_nobody_is_told(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = FakeSession(paths)
+    waited: list[str] = []
+    monkeypatch.setattr(session, "wait", lambda job, seconds=None: waited.append(job))
+    ear = Ear()
+    name = session.aside("image", {"prompt": "hold an apple"}, ear)
+    until = threading.Event()
+    for _ in range(200):
+        if name in session._pool.running():
+            break
+        until.wait(0.05)
+    assert name in session._pool.running()
+    session.close()
+    assert waited == []

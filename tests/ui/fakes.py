@@ -83,7 +83,7 @@ class Fake:
         if "slow" in words:
             time.sleep(0.05)
         if "deaf" in words:
-            time.sleep(5)
+            time.sleep(60)
         while "hold" in words:
             ctx.check()
             time.sleep(0.01)

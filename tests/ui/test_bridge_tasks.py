@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -189,14 +188,18 @@ def test_writes_keep_their_order_and_reads_do_not_wait_for_them(tasks: Tasks, qt
 
 def test_the_loop_goes_on_turning_while_something_is_written(tasks: Tasks, qtbot: QtBot) -> None:
     owner = QObject()
-    done: list[None] = []
-    turns: list[int] = []
+    done: list[bool] = []
+    turns = threading.Semaphore(0)
     timer = QTimer(owner, interval=10)
-    timer.timeout.connect(lambda: turns.append(1))
+    timer.timeout.connect(turns.release)
     timer.start()
-    tasks.write(owner, lambda: time.sleep(0.5), done.append)
-    qtbot.waitUntil(lambda: bool(done))
-    assert len(turns) > 10
+
+    def write() -> bool:
+        return all(turns.acquire(timeout=20) for _ in range(10))
+
+    tasks.write(owner, write, done.append)
+    qtbot.waitUntil(lambda: bool(done), timeout=60_000)
+    assert done == [True]
 
 
 def test_closing_finishes_the_writes_and_drops_what_else_waits(tasks: Tasks, qtbot: QtBot) -> None:

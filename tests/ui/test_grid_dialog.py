@@ -71,7 +71,7 @@ def test_what_is_looked_for_and_not_there_is_said_and_the_dialog_stays(dialog: A
 
 
 def test_a_parameter_is_found_by_a_part_of_its_name_and_enter_takes_it(dialog: Any) -> None:
-    rig, _, asked = dialog
+    _, _, asked = dialog
     asked.rows["y"].put("steps", "1, 2")
     asked.rows["x"].put("", "3")
     assert asked.start.isEnabled()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from PIL import Image
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QColor, QImage
 from PySide6.QtTest import QTest
@@ -215,6 +216,15 @@ def test_another_painting_lays_the_old_one_aside_and_it_can_be_brought_back(pain
     rig.until(lambda: [layer.name for layer in page.document.layers][-1] == "notes")
 
 
+def test_how_the_mask_is_repainted_is_said_in_words_a_painter_uses(painting: Any) -> None:
+    _, tab, _ = painting
+    editor = tab.form.rows["mask_area"].editor
+    box = editor.target()
+    assert [box.itemText(i) for i in range(box.count())] == ["in the whole picture", "in a close-up"]
+    editor.put("mask")
+    assert box.currentText() == "in a close-up" and tab.form.values()["mask_area"] == "mask"
+
+
 def test_layers_are_saved_for_other_programs_and_opened_again(painting: Any, tmp_path: Any) -> None:
     import zipfile
 
@@ -230,6 +240,10 @@ def test_layers_are_saved_for_other_programs_and_opened_again(painting: Any, tmp
         assert archive.infolist()[0].filename == "mimetype"
         assert b'name="sky"' in archive.read("stack.xml")
     page.document.flatten()
+    tab.painting.save_layers(tmp_path / "house.psd")
+    rig.until(lambda: (tmp_path / "house.psd").is_file())
+    with Image.open(tmp_path / "house.psd") as opened:
+        assert opened.format == "PSD"
     tab.take_file(tmp_path / "house.ora")
     rig.until(lambda: [layer.name for layer in page.document.layers] == ["Picture", "sky"])
     assert page.document.layers[-1].opacity == 0.5

@@ -238,8 +238,8 @@ def test_a_polite_kill_ends_it_and_its_workers(
     until(studio.workers, 20)  # the model of the open tab is being loaded
     workers = studio.workers()
     studio.process.send_signal(signal.SIGTERM)
-    assert studio.process.wait(5) == 0, studio.words()
-    _, alive = psutil.wait_procs(workers, timeout=5)
+    assert studio.process.wait(30) == 0, studio.words()
+    _, alive = psutil.wait_procs(workers, timeout=20)
     assert alive == []
     assert (tmp_path / "home" / "window.json").exists()
 
@@ -335,7 +335,7 @@ def test_a_killed_window_loses_nothing(open_window: Callable[..., Rig], paths: P
             assert workers
         finally:
             process.kill()
-    _, alive = psutil.wait_procs(workers, timeout=10)
+    _, alive = psutil.wait_procs(workers, timeout=20)
     assert alive == []
 
     rig = open_window()
@@ -391,7 +391,7 @@ def test_closing_with_a_job_at_work_asks_what_is_to_become_of_it(open_window: Ca
     assert workers
     close_and_say(rig, "closing_requeue")
     assert not rig.window.isVisible() and rig.desk.session is None
-    assert psutil.wait_procs(workers, timeout=5)[1] == []
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
     rig.close()
 
     # the next window begins it again, before what waited behind it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from studio.core.problems import Problem
 from studio.core.recipes import ImageRecipe, TextRecipe, words_of
 from studio.ui.queue import JOB
 from studio.ui.track import KEPT, Track
+from tests.effort import effort
 from tests.ui.rig import Rig
 
 MOVE = Qt.DropAction.MoveAction
@@ -238,12 +238,11 @@ def test_one_that_does_not_hear_is_ended_and_the_queue_goes_on(rig: Rig) -> None
     rig.until(lambda: titles(rig) == ["next"])
     job = rig.desk.track.current("image")
     assert job is not None
-    begun = time.monotonic()
     strip.cancel.click()
-    rig.until(lambda: strip.status.whole() == "cancelling …", 2)
+    rig.until(lambda: strip.status.whole() == "cancelling …")
     assert not strip.cancel.isEnabled() and job.state is JobState.RUNNING
-    rig.until(lambda: job.state.ended, 4)
-    assert job.status() == "cancelled" and time.monotonic() - begun < 4  # a deaf step takes 5 s
+    rig.until(lambda: job.state.ended)
+    assert job.status() == "cancelled"  # its step would take longer than is waited
     rig.until(rig.idle)
     assert {j.title: j.state for j in rig.desk.track.jobs.values()}["next"] is JobState.FINISHED
 
@@ -360,6 +359,11 @@ def test_a_long_queue_is_drawn_in_time_that_grows_with_its_length(
     track, queue = rig.desk.track, rig.window.queue
     rig.window.toggle_queue()
 
+    def refresh() -> None:
+        queue.model.refresh()
+        queue.refresh()
+        rig.window.strip.refresh()
+
     def refreshing(count: int) -> float:
         for number in range(len(track.jobs), count):
             track.put(picture(f"j{number}", f"picture {number}", number))
@@ -369,11 +373,7 @@ def test_a_long_queue_is_drawn_in_time_that_grows_with_its_length(
         best = 9.0
         for turn in range(5):
             track.set_order([f"j{number}" for number in range(count)][:: 1 if turn % 2 else -1])
-            began = time.perf_counter()
-            queue.model.refresh()
-            queue.refresh()
-            rig.window.strip.refresh()
-            best = min(best, time.perf_counter() - began)
+            best = min(best, effort(refresh))
         return best
 
     short, long = refreshing(50), refreshing(500)

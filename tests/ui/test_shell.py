@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QPoint, QRect, Qt
 from PySide6.QtGui import QColor, QKeySequence
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QDialog, QLabel, QWidget
@@ -464,3 +464,20 @@ def test_a_message_goes_by_itself_and_a_problem_stays(shell: Rig) -> None:
     assert not window._told.isActive() and window.notice.isVisible()
     window.notice.close_button.click()
     assert not window.notice.isVisible()
+
+
+def test_a_message_lies_neither_over_the_form_nor_over_the_tools_of_the_picture(shared: Rig) -> None:
+    window = shared.window
+    shared.tab("image")
+    tools = window.tab.tools
+    before = tools.isVisible()
+    tools.setVisible(True)
+    window.tell("Something was done.")
+    shared.until(lambda: window.notice.isVisible())
+    window._place_notice()
+    over = window.notice.parentWidget()
+    lies = window.notice.geometry()
+    for part in (window.tab.left, tools):
+        assert not lies.intersects(QRect(part.mapTo(over, QPoint()), part.size())), part.objectName()
+    window.notice.put_away()
+    tools.setVisible(before)

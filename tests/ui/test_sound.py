@@ -288,8 +288,8 @@ def test_a_sound_is_heard_whole_and_its_end_is_told(stage: Stage) -> None:
 def test_the_players_own_timer_keeps_it_going(stage: Stage, qtbot: QtBot) -> None:
     stage.player.set_sound(Sound(RATE, 1, tone(0.5)))
     stage.player.play()
-    qtbot.waitUntil(lambda: bool(stage.output.pass_time(0.05)) or "ended" in stage.told, timeout=5000)
-    qtbot.waitUntil(lambda: stage.output.closed, timeout=5000)  # and puts the device away a little later
+    qtbot.waitUntil(lambda: bool(stage.output.pass_time(0.05)) or "ended" in stage.told, timeout=20_000)
+    qtbot.waitUntil(lambda: stage.output.closed, timeout=20_000)  # and puts the device away a little later
 
 
 def test_it_begins_with_the_first_piece_and_waits_for_the_next(stage: Stage) -> None:
@@ -444,11 +444,11 @@ def test_no_device_is_told_and_looked_for_again(qtbot: QtBot) -> None:
     player = Player(parent, make)
     assert player.available() == ""
     player.set_sound(Sound(RATE, 1, tone(1.0)))
-    with qtbot.waitSignals([player.failed, player.availability_changed], timeout=2000):
+    with qtbot.waitSignals([player.failed, player.availability_changed], timeout=20_000):
         player.play()
     assert player.available() == "There is no sound device." and not player.playing
     there.append(FakeOutput())
-    with qtbot.waitSignal(player.availability_changed, timeout=2000):
+    with qtbot.waitSignal(player.availability_changed, timeout=20_000):
         player.play()
     assert player.available() == "" and player.playing
     player.stop()
@@ -476,16 +476,16 @@ def test_devices_that_come_and_go_are_noticed(qtbot: QtBot) -> None:
     parent = QObject()
     player = Player(parent, load=lambda: (SimpleNamespace(QMediaDevices=FakeDevices), lambda: alive))
     assert player.available() == ""  # nobody has looked
-    with qtbot.waitSignal(player.availability_changed, timeout=2000):
+    with qtbot.waitSignal(player.availability_changed, timeout=20_000):
         player.check()
     assert player.available() == "There is no sound device."
     FakeDevices.there = True
-    with qtbot.waitSignal(player.availability_changed, timeout=2000):
+    with qtbot.waitSignal(player.availability_changed, timeout=20_000):
         FakeDevices.made[-1].audioOutputsChanged.emit()
     assert player.available() == ""
     alive = False  # Qt would abort the process now
     player.add(RATE, tone(0.5).tobytes())
-    with qtbot.waitSignal(player.failed, timeout=2000) as told:
+    with qtbot.waitSignal(player.failed, timeout=20_000) as told:
         player.play()
     assert told.args is not None and "sound server has stopped" in told.args[0]
     FakeDevices.there = False
@@ -499,7 +499,7 @@ def test_a_library_that_is_missing_is_told_when_it_is_needed(qtbot: QtBot) -> No
     player = Player(parent, load=load)
     player.add(RATE, tone(0.5).tobytes())
     for _ in range(2):  # the second time it looks again
-        with qtbot.waitSignal(player.failed, timeout=2000) as told:
+        with qtbot.waitSignal(player.failed, timeout=20_000) as told:
             player.play()
         assert told.args == ["The library is missing."]
         assert player.available() == "The library is missing." and not player.playing

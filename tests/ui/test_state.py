@@ -75,7 +75,7 @@ def test_the_next_window_stands_where_the_last_one_stood(
 def test_what_was_typed_is_saved_soon_and_not_only_at_the_end(rig: Rig, paths: Paths) -> None:
     rig.until(lambda: file_of(paths).exists())
     rig.tab("text").form.words.editor.target().insertPlainText("typed just now")
-    rig.until(lambda: b"typed just now" in file_of(paths).read_bytes(), 5)
+    rig.until(lambda: b"typed just now" in file_of(paths).read_bytes())
 
 
 def test_half_a_character_in_a_draft_is_no_obstacle(rig: Rig, paths: Paths) -> None:

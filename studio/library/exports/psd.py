@@ -154,8 +154,13 @@ def write_psd(
     stream.write(struct.pack(">II", len(body) + 8, len(body)))
     stream.write(body)
     stream.write(bytes(4))  # no global mask
-    # 3. the whole: lengths of all rows of all channels, then the rows
-    lengths, rows = _packed(whole.getchannel(band) for band in range(bands))
+    # 3. the whole: lengths of all rows of all channels, then the rows. Where it is see-through its colours are those
+    # over white, as in Photoshop's own files: who reads the opacity takes the white out again.
+    seen = whole
+    if clear:
+        seen = Image.alpha_composite(Image.new("RGBA", size, "white"), whole)
+        seen.putalpha(whole.getchannel("A"))
+    lengths, rows = _packed(seen.getchannel(band) for band in range(bands))
     check()
     stream.write(struct.pack(">H", _RLE) + lengths)
     stream.write(rows)

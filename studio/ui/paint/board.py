@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from PySide6.QtCore import QEvent, QPoint, QPointF, QRect, QRectF, QSize, Qt, QTimer, Signal
@@ -34,7 +35,10 @@ from PySide6.QtWidgets import QWidget
 
 from studio.ui import theme
 from studio.ui.canvas import PAN_STEP, PIXELS_FROM, WHEEL_STEP, Canvas, View
+from studio.ui.paint import edits, regions
+from studio.ui.paint.chores import Chores
 from studio.ui.paint.document import BLENDS, FRAME_STEP, MASK, Document, Layer, Locked
+from studio.ui.paint.edits import Edit
 from studio.ui.paint.pyramid import Pyramid, level_for
 from studio.ui.paint.strokes import SIZE_LEAST, SIZE_MOST, Brush, Stroke
 from studio.ui.strings import tr
@@ -45,9 +49,14 @@ HANDLE = 10
 CROSS = 6  # arms of the cross that marks a very small brush
 KEEP_EVERY = 400  # ms; how often a stroke that rests is looked at
 REFINE_AFTER = 90  # ms after the last turn of the wheel
+AT_ONCE = 640_000  # px; on a smaller picture nothing takes long
+UNPACKED_AT_ONCE = 4_000_000  # bytes; as much takes some 20 ms
+ROOM_PER_FRAME = 2_000_000  # px of copies that are brought up to date before the window gets its turn
 KEY_STEP = 0.25  # of the brush's size, for one press of an arrow
 
 _Mode = QPainter.CompositionMode
+_SMALLEST = 30  # a level beyond all
+_TURNS = ("undo", "redo")
 _TILES_APART = 40  # so many tiles of the mask are drawn one by one
 _COLOUR, _GREY = QImage.Format.Format_ARGB32_Premultiplied, QImage.Format.Format_Alpha8
 _CTRL, _SHIFT, _ALT = (
@@ -109,6 +118,18 @@ class _Hold(enum.Enum):
     FRAME = enum.auto()
     LAYER = enum.auto()
     PICK = enum.auto()
+    WAITING = enum.auto()  # a stroke, until what is being done has ended
+
+
+@dataclass
+class _Waiting:
+    """A stroke that was begun while something else was being done; it is painted after that."""
+
+    document: Document
+    target: int
+    brush: Brush
+    places: list[tuple[float, float, float]] = field(default_factory=list)  # px of the document, and pressure
+    ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,6 +157,16 @@ class _Place:
         return QPointF((self.x + at.x() * self.zoom) / self.ratio, (self.y + at.y() * self.zoom) / self.ratio)
 
 
+@dataclass
+class _Flat:
+    """A part of all that is seen in one picture, as large as a small copy: what is drawn while the zoom changes."""
+
+    level: int
+    rect: QRect  # px of that level
+    image: QImage
+    opaque: bool
+
+
 class Board(Canvas):
     """Shows a document and lets it be painted on.
 
@@ -146,6 +177,7 @@ class Board(Canvas):
         picked(QColor): a colour was picked; the brush has it already.
         tool_changed(): tool, brush, target or mode of work are others.
         refused(str): a sentence why something could not be done.
+        busy_changed(): something that takes long was begun or has ended, see `busy`.
     """
 
     changed = Signal()
@@ -154,6 +186,7 @@ class Board(Canvas):
     picked = Signal(QColor)
     tool_changed = Signal()
     refused = Signal(str)
+    busy_changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         self._document: Document | None = None
@@ -164,6 +197,7 @@ class Board(Canvas):
         self._pen = QPointF()  # of the keyboard, px of the document
         self._hold = _Hold.NOTHING
         self._stroke: Stroke | None = None
+        self._waits: _Waiting | None = None
         self._last: QPointF | None = None  # where the last stroke ended, px of the document
         self._line = False  # a straight line to the pointer is shown
         self._space = False
@@ -179,8 +213,12 @@ class Board(Canvas):
         self._scratch: dict[str, QImage] = {}
         self._placed: _Place | None = None  # what the kept picture was composed for
         self._stale = QRegion()  # device px
+        self._flat: _Flat | None = None
         self._pattern: tuple[float, QBrush] | None = None
         super().__init__(parent)
+        self._chores = Chores(self, lambda: self._hold in (_Hold.NOTHING, _Hold.WAITING, _Hold.PAN))
+        self._chores.failed.connect(self.refused)
+        self._chores.changed.connect(self._busy)
         self._refining = QTimer(self, interval=REFINE_AFTER, singleShot=True)
         self.setObjectName("board")
         self.setAttribute(Qt.WidgetAttribute.WA_TabletTracking)
@@ -198,6 +236,7 @@ class Board(Canvas):
     def set_document(self, document: Document | None) -> None:
         """Show another document; None shows nothing. The old one stays open: whoever made it closes it."""
         self._let_go()
+        self._chores.close()
         old = self._document
         if old is not None:
             for signal, slot in self._links(old):
@@ -205,7 +244,7 @@ class Board(Canvas):
         self._document = document
         self._pyramids.clear()
         self._target_id = MASK
-        self._last, self._stale, self._placed = None, QRegion(), None
+        self._last, self._stale, self._placed, self._flat = None, QRegion(), None, None
         if document is not None:
             for signal, slot in self._links(document):
                 signal.connect(slot)
@@ -312,14 +351,94 @@ class Board(Canvas):
         self.set_tool(Tool.BRUSH if self._tool is Tool.ERASER else Tool.ERASER)
 
     def undo(self) -> None:
+        """Take back what was done last; what is still being done is given up instead."""
         self._let_go()
-        if self._document is not None:
-            self._document.undo()
+        if self.busy and self.busy not in _TURNS:
+            self.stop()
+        else:
+            self._turn(forth=False)
 
     def redo(self) -> None:
         self._let_go()
-        if self._document is not None:
-            self._document.redo()
+        self._turn(forth=True)
+
+    def _turn(self, *, forth: bool) -> None:
+        """Go one step, after all that is being done: at once where little was changed."""
+        document = self._document
+        if document is None:
+            return
+        if self.busy or document.bytes_to_turn(forth=forth) > UNPACKED_AT_ONCE:
+            what = "redo" if forth else "undo"
+            self._chores.begin(what, document, lambda it, check: edits.unpack(it, document.history, check, forth=forth))
+        elif forth:
+            document.redo()
+        else:
+            document.undo()
+
+    # ------------------------------------------------------------------ what takes long
+
+    @property
+    def busy(self) -> str:
+        """The key (of `chores.TITLES`) of what is being done to the document; empty if nothing is."""
+        return self._chores.what
+
+    def work(self, what: str, edit: Edit) -> None:
+        """Change the document: at once where it is small, otherwise on another thread, as one step in the end.
+
+        Args:
+            what: a key of `chores.TITLES`.
+        """
+        self._let_go()
+        document = self._document
+        if document is None:
+            return
+        if self.busy or document.width * document.height > AT_ONCE:
+            self._chores.begin(what, document, edit)
+        else:
+            document.apply(edit(document.snapshot(), lambda: None))
+
+    def colour_layer(self, *, masked: bool = False) -> None:
+        """Give the chosen layer the colour of the brush, as a whole or where the mask is."""
+        target, ink = self._target_id, self._ink()
+        if self._may_change(target):
+            self.work(
+                "colour_masked" if masked else "colour",
+                lambda it, check: edits.colour(it, target, ink, check, masked=masked),
+            )
+
+    def clear_layer(self) -> None:
+        """Make the chosen layer see-through."""
+        target = self._target_id
+        if self._may_change(target):
+            self.work("clear_layer", lambda it, check: edits.clear_layer(it, target, check))
+
+    def _may_change(self, target: int) -> bool:
+        """Whether a layer can be painted on; if not, it is said why."""
+        layer = next((it for it in self._document.layers if it.id == target), None) if self._document else None
+        if layer is not None and layer.locked:
+            self.refused.emit(tr("The layer “{name}” is locked.", name=layer.name))
+        return layer is not None and not layer.locked
+
+    def _ink(self) -> QColor:
+        colour = QColor.fromRgba(self._brush.colour)
+        colour.setAlphaF(colour.alphaF() * self._brush.opacity)
+        return colour
+
+    def later(self, does: Callable[[], None]) -> None:
+        """Call this when nothing is being done to the document any more: now, as a rule."""
+        self._chores.later(does)
+
+    def stop(self) -> None:
+        """Give up what is being done. Strokes that wait for it are painted."""
+        self._chores.stop()
+
+    def clear_mask(self) -> None:
+        self.work("clear", lambda it, check: edits.fill(it, 0, check))
+
+    def _busy(self) -> None:
+        self._point()
+        self.update()
+        self.busy_changed.emit()
 
     def _changed_tool(self) -> None:
         self._describe_tool()
@@ -363,6 +482,7 @@ class Board(Canvas):
 
     def _stain(self, rect: QRect) -> None:
         """This part of the document has to be composed anew."""
+        self._flat = None
         if self._placed is not None:
             self._stale += _around(self._placed, rect)
         here = self._here()
@@ -376,13 +496,14 @@ class Board(Canvas):
             self._refining.start()
 
     def _all_stale(self) -> None:
-        self._placed = None
+        self._placed = self._flat = None
         self.update()
 
     def _layers_changed(self) -> None:
         document = self._document
         if document is None:
             return
+        self._flat = None
         known = {layer.id: layer.surface for layer in document.layers}
         for id in [it for it, (surface, _) in self._pyramids.items() if it != MASK and known.get(it) != surface]:
             del self._pyramids[id]
@@ -398,7 +519,7 @@ class Board(Canvas):
         self._seen_frame = document.frame
         self._last = None
         self._pen = self._inside(self._pen)
-        self._placed = None
+        self._placed = self._flat = None
         self._see(self._view)
         self.changed.emit()
 
@@ -470,7 +591,7 @@ class Board(Canvas):
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         turned = event.angleDelta().y() or event.angleDelta().x()  # Alt makes it sideways
-        if not self._zooms() or not turned or self._hold is _Hold.STROKE:
+        if not self._zooms() or not turned or self._hold in (_Hold.STROKE, _Hold.WAITING):
             event.ignore()
             return
         self._hurry()
@@ -523,6 +644,9 @@ class Board(Canvas):
         elif self._hold is _Hold.STROKE and self._stroke is not None:
             self._stroke.to(at.x(), at.y(), pressure)
             self._last = at
+        elif self._hold is _Hold.WAITING and self._waits is not None:
+            self._waits.places.append((at.x(), at.y(), pressure))
+            self._last = at
         elif self._hold is _Hold.PICK:
             self._pick(at)
         elif self._hold is _Hold.FRAME:
@@ -550,6 +674,9 @@ class Board(Canvas):
         """End whatever the hand or the pen is doing."""
         hold, self._hold = self._hold, _Hold.NOTHING
         stroke, self._stroke = self._stroke, None
+        waits, self._waits = self._waits, None
+        if waits is not None:
+            waits.ended = True
         if stroke is not None:
             self._keeping.stop()
             stroke.end()
@@ -577,16 +704,34 @@ class Board(Canvas):
         if self._target_id != MASK and not document.layer(self._target_id).visible:
             self.refused.emit(tr("The layer is hidden. Show it to paint on it."))
             return
-        try:
-            self._stroke = document.begin_stroke(self._target_id, replace(self._brush, erases=erases))
-        except Locked as problem:
-            self.refused.emit(str(problem))
-            return
-        self._hold = _Hold.STROKE
+        waits = _Waiting(document, self._target_id, replace(self._brush, erases=erases))
         if line and self._last is not None:
-            self._stroke.to(self._last.x(), self._last.y(), pressure)
-        self._stroke.to(at.x(), at.y(), pressure)
+            waits.places.append((self._last.x(), self._last.y(), pressure))
+        waits.places.append((at.x(), at.y(), pressure))
         self._last = at
+        if self.busy:
+            self._hold, self._waits = _Hold.WAITING, waits
+        self._chores.later(lambda: self._paint(waits))
+
+    def _paint(self, waits: _Waiting) -> None:
+        """Paint a stroke as far as it has come; if the hand is still down it goes on."""
+        if waits.document is not self._document:
+            return
+        if waits is self._waits:
+            self._hold, self._waits = _Hold.NOTHING, None
+        try:
+            stroke = waits.document.begin_stroke(waits.target, waits.brush)
+        except (Locked, KeyError) as problem:
+            if isinstance(problem, Locked):
+                self.refused.emit(str(problem))
+            return
+        for x, y, pressure in waits.places:
+            stroke.to(x, y, pressure)
+        if waits.ended:
+            stroke.end()
+            self.changed.emit()
+            return
+        self._hold, self._stroke = _Hold.STROKE, stroke
         self._keeping.start()
 
     def _keep(self) -> None:
@@ -612,17 +757,16 @@ class Board(Canvas):
         px = QPoint(math.floor(at.x()), math.floor(at.y()))
         if not document.rect.contains(px):
             return
-        try:
-            if self._tool is Tool.SELECT:
-                document.select_by_colour(px, self._tolerance, contiguous=self._contiguous)
-            elif self._target_id == MASK:
-                document.flood_mask(px, self._tolerance)
-            else:
-                colour = QColor.fromRgba(self._brush.colour)
-                colour.setAlphaF(colour.alphaF() * self._brush.opacity)
-                document.flood(self._target_id, px, colour, self._tolerance, contiguous=self._contiguous)
-        except Locked as problem:
-            self.refused.emit(str(problem))
+        tolerance, contiguous, target = self._tolerance, self._contiguous, self._target_id
+        if self._tool is Tool.SELECT:
+            self.work("select", lambda it, check: edits.select(it, px, tolerance, check, contiguous=contiguous))
+        elif target == MASK:
+            self.work("fill_mask", lambda it, check: edits.flood_mask(it, px, tolerance, check))
+        elif self._may_change(target):
+            colour = self._ink()
+            self.work(
+                "fill", lambda it, check: edits.flood(it, target, px, colour, tolerance, check, contiguous=contiguous)
+            )  # fmt: skip
 
     def _pick(self, at: QPointF) -> None:
         document = self._document
@@ -696,7 +840,7 @@ class Board(Canvas):
                 Qt.Key.Key_BracketLeft, Qt.Key.Key_BracketRight, Qt.Key.Key_BraceLeft, Qt.Key.Key_BraceRight,
             )
             or (self._keyboard and key in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Escape))
-            or (self._stroke is not None and key == Qt.Key.Key_Escape)
+            or ((self._stroke is not None or bool(self.busy)) and key == Qt.Key.Key_Escape)
         )  # fmt: skip
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
@@ -714,7 +858,7 @@ class Board(Canvas):
             if self._space:
                 self._space = False
                 self._point()
-            elif self._keyboard and self._hold is _Hold.STROKE:
+            elif self._keyboard and self._hold in (_Hold.STROKE, _Hold.WAITING):
                 self._let_go()
             event.accept()
         elif event.key() == Qt.Key.Key_Shift:
@@ -739,8 +883,7 @@ class Board(Canvas):
             elif (key == Qt.Key.Key_Z and held == _CTRL | _SHIFT) or (key == Qt.Key.Key_Y and held == _CTRL):
                 self.redo()
             elif key == Qt.Key.Key_I and held == _CTRL:
-                self._let_go()
-                document.invert_mask()
+                self.work("invert", edits.invert)
             elif key in _ARROWS and self._keyboard:
                 self._go(_ARROWS[key], 4.0)
             elif key in _ARROWS and self._tool is Tool.FRAME:
@@ -774,15 +917,16 @@ class Board(Canvas):
         elif key == Qt.Key.Key_M:
             self.set_overlay(not self._overlay)
         elif key in (Qt.Key.Key_Delete, Qt.Key.Key_Backspace):
-            self._let_go()
-            document.clear_mask()
+            self.clear_mask()
         elif key == Qt.Key.Key_Space:
             self._space_down(event.isAutoRepeat())
         elif key in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self._keyboard:
-            if self._hold is _Hold.STROKE:
+            if self._hold in (_Hold.STROKE, _Hold.WAITING):
                 self._let_go()
             else:
                 self._act()
+        elif key == Qt.Key.Key_Escape and self.busy:
+            self.stop()
         elif key == Qt.Key.Key_Escape and self._hold is _Hold.STROKE:
             self._let_go()
             document.undo()
@@ -817,6 +961,9 @@ class Board(Canvas):
         self._pen = self._inside(self._pen + QPointF(way[0] * by, way[1] * by))
         if self._stroke is not None:
             self._stroke.to(self._pen.x(), self._pen.y())
+            self._last = self._pen
+        elif self._waits is not None:
+            self._waits.places.append((self._pen.x(), self._pen.y(), 1.0))
             self._last = self._pen
         if not self._in_sight(self._pen) and self._pans():
             self._pan(QPointF(-way[0] * PAN_STEP * 2, -way[1] * PAN_STEP * 2))
@@ -869,6 +1016,8 @@ class Board(Canvas):
             shape = Qt.CursorShape.ClosedHandCursor
         elif self._space:
             shape = Qt.CursorShape.OpenHandCursor
+        elif self._chores.title:
+            shape = Qt.CursorShape.BusyCursor
         elif self._tool is Tool.FRAME:
             at = QPointF(self.mapFromGlobal(self.cursor().pos())) if place is None else place
             left, top, right, bottom = self._edges if self._hold is _Hold.FRAME else self._edges_at(at)
@@ -940,22 +1089,53 @@ class Board(Canvas):
         return found[1]
 
     def thumbnail(self, target: int, side: int) -> QImage:
-        """A small picture of a layer, or of the mask as white on black; at most `side` px long."""
+        """A small picture of a layer, or of the mask as white on black; at most `side` px long.
+
+        A null one where it takes more than a moment: then it is to be asked for again.
+        """
         document = self._document
         assert document is not None
         layer = document.layer(target) if target != MASK else None
         whole = layer.image.size() if layer is not None else document.rect.size()
         zoom = side / max(1, whole.width(), whole.height())
-        image, _ = self._pyramid(layer).level(level_for(zoom) if zoom < 1 else 0)
+        level = level_for(zoom) if zoom < 1 else 0
+        if self._pyramid(layer).bring(level, ROOM_PER_FRAME) < 0:
+            return QImage()
+        image, _ = self._pyramid(layer).level(level)
         if layer is None:
             image = image.copy()
             image.reinterpretAsFormat(QImage.Format.Format_Grayscale8)
         kinds = (Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation)
         return image.scaled(side, side, *kinds)
 
+    def _bring(self, here: _Place) -> bool:
+        """Bring the small copies that are needed up to date, a part of them at a time. False if there is more to do."""
+        document = self._document
+        if document is None:
+            return True
+        room = ROOM_PER_FRAME
+        seen: list[Layer | None] = [it for it in document.layers if it.visible and it.opacity > 0]
+        if self._overlay and not document.is_empty_mask():
+            seen.append(None)
+        for layer in seen:
+            room = self._pyramid(layer).bring(self._level(here, layer), room)
+            if room < 0:
+                return False
+        return True
+
+    def _level(self, here: _Place, layer: Layer | None) -> int:
+        """Which small copy of a layer, or of the mask, is drawn."""
+        # in a hurry, and for the mask (no detail to lose): the copy whose px are nearest to those of the screen
+        rough = layer is None or self._refining.isActive()
+        return level_for(min(1.0, here.zoom) / math.sqrt(2) if rough else here.zoom)
+
     def _refresh(self) -> None:
-        """Bring the kept picture of the screen up to date."""
+        """Bring the kept picture of the screen up to date. Where that takes long it is done bit by bit, and what was
+        there stays to be seen meanwhile."""
         here = self._here()
+        if not self._bring(here):
+            QTimer.singleShot(0, self, self.update)
+            return
         whole = QRect(0, 0, here.width, here.height)
         old = self._placed
         if self._back.size() != whole.size():
@@ -990,17 +1170,23 @@ class Board(Canvas):
         """Paint a part of the screen (device px) without what lies above the picture."""
         document, now = self._document, theme.current()
         painter = QPainter(self._back)
-        painter.setClipRect(part)
-        painter.fillRect(part, QColor(now.ground))
+        painter.setCompositionMode(_Mode.CompositionMode_Source)
+        lies = here.to_screen(QRectF(document.rect)).toRect() if document is not None else QRect()
+        seen = lies.intersected(part)
+        bare = QRegion(part).subtracted(QRegion(seen))
+        for rect in _rects(bare):
+            painter.fillRect(rect, QColor(now.ground))
         if document is None:
             painter.end()
             return
-        beyond = here.to_screen(QRectF(document.frame_rect)).toAlignedRect().intersected(part)
-        if not beyond.isEmpty():
-            painter.fillRect(beyond, QColor(now.field_hover))
-        lies = here.to_screen(QRectF(document.rect)).toRect()
-        seen = lies.intersected(part)
-        if not seen.isEmpty():
+        beyond = here.to_screen(QRectF(document.frame_rect)).toAlignedRect()
+        for rect in _rects(bare.intersected(beyond)):
+            painter.fillRect(rect, QColor(now.field_hover))
+        painter.setCompositionMode(_Mode.CompositionMode_SourceOver)
+        if not seen.isEmpty() and self._refining.isActive() and here.zoom < PIXELS_FROM:
+            painter.setClipRect(seen)
+            self._draw_quickly(painter, here, seen)
+        elif not seen.isEmpty():
             painter.setClipRect(seen)
             checks = self._checks(here.ratio)
             painter.setBrushOrigin(here.x, here.y)
@@ -1025,6 +1211,131 @@ class Board(Canvas):
                 for rect in _rects(self._masked(here, seen)):
                     self._veil(painter, here, rect)
         painter.end()
+
+    def _draw_quickly(self, painter: QPainter, here: _Place, seen: QRect) -> None:
+        """Draw layers and mask out of one picture, without smoothing."""
+        level, flat = self._level(here, None), self._flat
+        # one half or twice as fine will do for the moment: it is drawn well when the wheel has come to rest
+        if (
+            flat is not None
+            and abs(flat.level - level) <= 1
+            and flat.rect.contains(self._under(here, seen, flat.level))
+        ):
+            level = flat.level
+        around = self._under(here, seen, level)
+        flat = self._flattened(level, around)
+        if flat is None:
+            return
+        step = here.zoom * (1 << level)  # device px per px of it
+        source = around.intersected(flat.rect)
+        place = QRectF(
+            here.x + source.x() * step, here.y + source.y() * step, source.width() * step, source.height() * step
+        )
+        if flat.opaque:
+            painter.setCompositionMode(_Mode.CompositionMode_Source)
+        else:
+            painter.setBrushOrigin(here.x, here.y)
+            painter.fillRect(seen, self._checks(here.ratio))
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, False)
+        painter.drawImage(place, flat.image, QRectF(source.translated(-flat.rect.topLeft())))
+
+    def _under(self, here: _Place, seen: QRect, level: int) -> QRect:
+        """The part of the small copies that lies under a part of the screen."""
+        step = here.zoom * (1 << level)
+        around = QRect(
+            QPoint(math.floor((seen.left() - here.x) / step) - 1, math.floor((seen.top() - here.y) / step) - 1),
+            QPoint(math.ceil((seen.right() - here.x) / step) + 1, math.ceil((seen.bottom() - here.y) / step) + 1),
+        )
+        return around.intersected(self._whole_of(level))
+
+    def _whole_of(self, level: int) -> QRect:
+        document = self._document
+        assert document is not None
+        return QRect(0, 0, -(-document.width >> level), -(-document.height >> level))
+
+    def _flattened(self, level: int, around: QRect) -> _Flat | None:
+        """All that is seen in a part of the document, as large as the small copies; kept until something changes."""
+        flat = self._flat
+        whole = self._whole_of(level)
+        if around.isEmpty():
+            return None
+        if flat is not None and flat.level == level and flat.rect.contains(around):
+            return flat
+        # somewhat more than is seen, so that not each turn of the wheel has to add to it
+        dx, dy = around.width() // 10, around.height() // 10
+        rect = around.adjusted(-dx, -dy, dx, dy).intersected(whole)
+        missing, opaque = QRegion(rect), self._is_opaque()
+        made = QImage(rect.size(), _COLOUR)
+        if flat is not None and flat.level == level and flat.rect.intersects(rect):
+            painter = QPainter(made)
+            painter.setCompositionMode(_Mode.CompositionMode_Source)
+            painter.drawImage(flat.rect.topLeft() - rect.topLeft(), flat.image)
+            painter.end()
+            missing = missing.subtracted(QRegion(flat.rect))
+        for part in _rects(missing):
+            self._flatten(made, level, part, part.topLeft() - rect.topLeft())
+        if opaque:
+            made.reinterpretAsFormat(QImage.Format.Format_RGB32)
+        self._flat = _Flat(level, rect, made, opaque)
+        return self._flat
+
+    def _is_opaque(self) -> bool:
+        """Whether there is a layer through which nothing can be seen."""
+        document = self._document
+        assert document is not None
+        for layer in document.layers:
+            if layer.visible and layer.opacity >= 1 and layer.blend == "normal" and layer.rect.contains(document.rect):
+                smallest, _ = self._pyramid(layer).level(_SMALLEST)
+                grey = smallest.convertToFormat(_GREY)
+                if grey.pixelColor(0, 0).alpha() == 255 and regions.is_plain(grey):
+                    return True
+        return False
+
+    def _flatten(self, made: QImage, level: int, part: QRect, at: QPoint) -> None:
+        """Draw all that is seen in a part of the document, as large as its small copies, at a place of a picture."""
+        document = self._document
+        assert document is not None
+        painter = QPainter(made)
+        painter.translate(at - part.topLeft())
+        painter.setClipRect(part)
+        painter.setCompositionMode(_Mode.CompositionMode_Source)
+        painter.fillRect(part, Qt.GlobalColor.transparent)
+        scale = 1 << level
+        for layer in document.layers:
+            if layer.visible and layer.opacity > 0:
+                image, deep = self._pyramid(layer).level(level)
+                painter.setOpacity(layer.opacity)
+                painter.setCompositionMode(BLENDS[layer.blend][0])
+                if deep == level:
+                    painter.drawImage(round(layer.x / scale), round(layer.y / scale), image)
+                else:  # a layer so small that there is no smaller copy
+                    size = QRectF(0, 0, layer.image.width() / scale, layer.image.height() / scale)
+                    painter.drawImage(size.translated(layer.x / scale, layer.y / scale), image)
+        painter.setOpacity(1.0)
+        painter.setCompositionMode(_Mode.CompositionMode_SourceOver)
+        tiles = document.masked_tiles(QRect(part.topLeft() * scale, part.size() * scale)) if self._overlay else []
+        around = QRect()
+        for tile in tiles:
+            around = around.united(QRect(tile.topLeft() / scale, tile.size() / scale).adjusted(-1, -1, 1, 1))
+        around = around.intersected(part)
+        if not around.isEmpty():
+            painter.drawImage(around.topLeft(), self._small_veil(level, around))
+        painter.end()
+
+    def _small_veil(self, level: int, part: QRect) -> QImage:
+        """What covers the mask, as large as its small copies."""
+        veil = QImage(part.size(), _COLOUR)
+        inner = QPainter(veil)
+        inner.setCompositionMode(_Mode.CompositionMode_Source)
+        inner.translate(-part.topLeft())
+        inner.fillRect(part, self._hatch(self.devicePixelRatioF()))
+        inner.setCompositionMode(_Mode.CompositionMode_DestinationIn)
+        mask, deep = self._pyramid(None).level(level)
+        more = 1 << (level - deep)
+        source = QRect(part.topLeft() * more, part.size() * more)
+        inner.drawImage(part, mask.copy(source).convertToFormat(_COLOUR))
+        inner.end()
+        return veil
 
     def _masked(self, here: _Place, seen: QRect) -> QRegion:
         """The part of what is seen, in device px, where there may be something of the mask."""
@@ -1072,10 +1383,7 @@ class Board(Canvas):
 
     def _draw(self, painter: QPainter, here: _Place, layer: Layer | None, area: QRectF) -> None:
         """Draw what is seen of a layer, or of the mask, in device px."""
-        # in a hurry, and for the mask (no detail to lose): the copy whose px are nearest to those of the screen
-        rough = layer is None or self._refining.isActive()
-        zoom = min(1.0, here.zoom) / math.sqrt(2) if rough else here.zoom
-        image, level = self._pyramid(layer).level(level_for(zoom))
+        image, level = self._pyramid(layer).level(self._level(here, layer))
         step = here.zoom * (1 << level)  # device px per px of this copy
         x = here.x + (layer.x if layer is not None else 0) * here.zoom
         y = here.y + (layer.y if layer is not None else 0) * here.zoom
@@ -1132,6 +1440,9 @@ class Board(Canvas):
                     painter.drawImage(part.topLeft(), self._back, part)
             self._paint_frame(painter, now)
             self._paint_cursor(painter, now)
+            if self._chores.title:
+                said = tr("{what} … Esc stops it", what=self._chores.title)
+                self._paint_pill(painter, self.rect().adjusted(12, 12, -12, 0), said, now)
         if self._ring and self.hasFocus():
             painter.setRenderHint(QPainter.RenderHint.Antialiasing)
             painter.setPen(QPen(QColor(now.accent), 2))

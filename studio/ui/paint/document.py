@@ -7,10 +7,9 @@ becomes a step of the history, and is told by signals with the rectangle that wa
 from __future__ import annotations
 
 import contextlib
-import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ import msgspec
 from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QObject, QPoint, QRect, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QImage, QPainter
 
-from studio.ui.paint import regions
-from studio.ui.paint.history import LIMIT, Blob, History, Kept, Key, Step, load, tile_rect, tiles_under
+from studio.ui.paint import edits, regions
+from studio.ui.paint.history import LIMIT, TILE, Blob, History, Kept, Key, Step, load, tile_rect, tiles_under
 from studio.ui.paint.strokes import Brush, Stroke
 from studio.ui.strings import tr
 
@@ -28,11 +27,11 @@ SIDE_MOST = 16_384  # px
 LAYERS_MOST = 64
 FRAME_STEP = 8  # px
 FRAME_LEAST = 64  # px, the smallest frame
-_BLOCK = 512  # px
 KEY_LASTS = 2.0  # seconds; a slider that was left longer than that begins another step
 
 _GREY, _COLOUR = QImage.Format.Format_Alpha8, QImage.Format.Format_ARGB32_Premultiplied
 _Mode = QPainter.CompositionMode
+Check = Callable[[], None]  # may raise, where what is done is no longer wanted
 
 # By name: what QPainter calls it, and its title.
 BLENDS: dict[str, tuple[QPainter.CompositionMode, str]] = {
@@ -112,6 +111,65 @@ class Layer:
 
 class Locked(ValueError):
     """The layer is locked."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A document as it is at one moment, to be read on another thread. Pixels are shared until one side changes.
+
+    Attributes:
+        revision: the document has another one as soon as it is changed.
+        layers: from bottom to top. mask: Alpha8. filled: tiles of the mask in which there may be something.
+    """
+
+    revision: int
+
+    width: int
+    height: int
+    layers: tuple[Layer, ...] = field(repr=False)
+    mask: QImage = field(repr=False)
+    filled: frozenset[tuple[int, int]] = field(repr=False)
+
+    @property
+    def rect(self) -> QRect:
+        return QRect(0, 0, self.width, self.height)
+
+    def layer(self, id: int) -> Layer:
+        """The layer with this id.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for layer in self.layers:
+            if layer.id == id:
+                return layer
+        raise KeyError(id)
+
+    def composed(self, rect: QRect) -> QImage:
+        """As of the document."""
+        return _composed(self.layers, self.rect, rect)
+
+    def flattened(self, check: Check = lambda: None) -> QImage:
+        """As of the document, strip by strip: Qt holds the interpreter while it draws, and the window waits for it.
+
+        Args:
+            check: called between strips; may raise.
+        """
+        made = _clear(self.width, self.height)
+        for rect in strips(self.rect):
+            check()
+            painter = QPainter(made)
+            painter.setCompositionMode(_SOURCE)
+            painter.drawImage(rect.topLeft(), self.composed(rect))
+            painter.end()
+        return made
+
+    def is_empty_mask(self) -> bool:
+        return not self.filled
+
+    def mask_image(self) -> QImage:
+        """As of the document."""
+        return _as_grey(self.mask)
 
 
 class Document(QObject):
@@ -223,6 +281,7 @@ class Document(QObject):
         self._open: _Change | None = None
         self._stroke: Stroke | None = None
         self._key_until = 0.0
+        self._revision = 0
         self._size, self._frame, self._mask_surface = QSize(), (0, 0, 0, 0), -1
         self.layers: list[Layer] = []
         self.damaged = 0  # tiles that could not be read when the document was opened
@@ -290,15 +349,12 @@ class Document(QObject):
 
     def composed(self, rect: QRect) -> QImage:
         """A part of the flattened picture; px beyond the document are clear."""
-        made = _clear(rect.width(), rect.height())
-        painter = QPainter(made)
-        painter.translate(-rect.topLeft())
-        painter.setClipRect(self.rect)
-        for layer in self.layers:
-            if layer.visible and layer.rect.intersects(rect):
-                draw_layer(painter, layer)
-        painter.end()
-        return made
+        return _composed(self.layers, self.rect, rect)
+
+    def snapshot(self) -> Snapshot:
+        """What it is now, for another thread."""
+        layers = tuple(replace(it, image=QImage(it.image)) for it in self.layers)
+        return Snapshot(self._revision, self.width, self.height, layers, QImage(self.mask), frozenset(self._filled))
 
     def colour_at(self, x: int, y: int) -> QColor:
         """The colour that is seen at a px."""
@@ -306,9 +362,7 @@ class Document(QObject):
 
     def mask_image(self) -> QImage:
         """The mask as Grayscale8: 0 keeps, 255 is painted anew."""
-        made = self.mask.copy()
-        made.reinterpretAsFormat(QImage.Format.Format_Grayscale8)
-        return made
+        return _as_grey(self.mask)
 
     def is_empty_mask(self) -> bool:
         return not self._filled
@@ -511,7 +565,55 @@ class Document(QObject):
     def flood(self, id: int, at: QPoint, colour: QColor, tolerance: int, *, contiguous: bool = True) -> None:
         """Colour what looks like the px at a place, on a layer."""
         self._unlocked(id)
-        self.fill_layer(id, colour, regions.select(self.flattened(), at, tolerance, contiguous=contiguous))
+        self.apply(edits.flood(self.snapshot(), id, at, colour, tolerance, contiguous=contiguous))
+
+    def apply(self, patch: edits.Patch | edits.Turn) -> bool:
+        """Lay what was worked out on a copy into the document, as one step; or go the step that was unpacked.
+
+        Returns:
+            False if the document was changed since that copy was made: nothing is done then. True for a step that was
+            to be undone and has another one after it by now: it stays.
+
+        Raises:
+            Locked: the layer was locked. KeyError: it is gone.
+        """
+        self._settle()
+        if isinstance(patch, edits.Turn):
+            if patch.revision == self._revision:
+                self._turn(patch.images, forth=patch.forth)
+            return True
+        if patch.revision != self._revision:
+            return False
+        if not patch.tiles:
+            return True
+        layer = self._unlocked(patch.target) if patch.target != MASK else None
+        with self._change(patch.name) as change:
+            number = self._mask_surface if layer is None else layer.surface
+            if patch.surface is not None and layer is not None:
+                self._remove_surface(number, change)
+                layer.image, layer.x, layer.y = patch.surface
+                number = layer.surface = self._add_surface(layer.image)
+            image = self._surfaces[number]
+            painter = QPainter(image)
+            painter.setCompositionMode(_SOURCE)
+            around = QRect()
+            for column, row, tile in patch.tiles:
+                rect = tile_rect(column, row, image.width(), image.height())
+                around = around.united(rect)
+                if patch.surface is None:
+                    painter.drawImage(rect.topLeft(), tile)
+                change.put((number, column, row), tile)
+                if layer is None:
+                    (self._filled.discard if (column, row) in patch.cleared else self._filled.add)((column, row))
+            painter.end()
+        if layer is None:
+            self.pixels_changed.emit(MASK, around)
+            self.mask_changed.emit(self.is_empty_mask())
+        elif patch.surface is not None:
+            self._told_layers(layer.rect, layer.id)
+        else:
+            self.pixels_changed.emit(layer.id, around.translated(layer.x, layer.y))
+        return True
 
     # ------------------------------------------------------------------ the mask
 
@@ -530,70 +632,28 @@ class Document(QObject):
         Args:
             mode: "add" to the mask, "replace" it, or "remove" from it.
         """
-        self._combine(
-            tr("Select by colour"), regions.select(self.flattened(), at, tolerance, contiguous=contiguous), mode
-        )
+        self.apply(edits.select(self.snapshot(), at, tolerance, contiguous=contiguous, mode=mode))
 
     def flood_mask(self, at: QPoint, tolerance: int = 32, *, erases: bool = False) -> None:
         """Fill a part of the mask that the brush has drawn a line around, or empty a filled one."""
-        found = regions.select(self.mask, at, tolerance)
-        # half a px on, so that no seam is left at the soft edge of the line around it
-        self._combine(tr("Fill the mask"), regions.grown(found, 1), "remove" if erases else "add")
-
-    def _combine(self, name: str, selection: QImage, mode: str) -> None:
-        modes = {
-            "add": _Mode.CompositionMode_SourceOver,
-            "replace": _Mode.CompositionMode_Source,
-            "remove": _Mode.CompositionMode_DestinationOut,
-        }
-        self._draw_mask(name, selection, QPoint(), modes[mode])
+        self.apply(edits.flood_mask(self.snapshot(), at, tolerance, erases=erases))
 
     def fill_mask(self) -> None:
-        self._draw_mask(tr("Fill the mask"), regions.blank(self.width, self.height, 255), QPoint(), _SOURCE)
+        self.apply(edits.fill(self.snapshot(), 255))
 
     def clear_mask(self) -> None:
-        if not self.is_empty_mask():
-            self._draw_mask(tr("Clear the mask"), regions.blank(self.width, self.height), QPoint(), _SOURCE)
+        self.apply(edits.fill(self.snapshot(), 0))
 
     def invert_mask(self) -> None:
-        self._draw_mask(tr("Invert the mask"), regions.inverted(self.mask), QPoint(), _SOURCE)
+        self.apply(edits.invert(self.snapshot()))
 
     def grow_mask(self, by: int) -> None:
         """Spread the mask by so many px, or shrink it if below 0."""
-        around = self._around_mask(abs(by) + 1)
-        if by and not around.isEmpty():
-            name = tr("Grow the mask") if by > 0 else tr("Shrink the mask")
-            made = list(self._grown_blocks(around, by))
-            with self._change(name) as change:
-                painter = QPainter(self.mask)
-                painter.setCompositionMode(_SOURCE)
-                for at, image in made:
-                    painter.drawImage(at, image)
-                    change.touch(self._mask_surface, QRect(at, image.size()))
-                painter.end()
-            self.pixels_changed.emit(MASK, around)
-            self.mask_changed.emit(self.is_empty_mask())
-
-    def _grown_blocks(self, around: QRect, by: int) -> Iterator[tuple[QPoint, QImage]]:
-        """The grown mask in blocks that fit the processor's caches; where all is alike there is nothing to do."""
-        for y in range(around.top(), around.bottom() + 1, _BLOCK):
-            for x in range(around.left(), around.right() + 1, _BLOCK):
-                block = QRect(x, y, _BLOCK, _BLOCK).intersected(around)
-                wide = block.adjusted(-abs(by), -abs(by), abs(by), abs(by)).intersected(self.rect)
-                part = self.mask.copy(wide)
-                if not regions.is_plain(part):
-                    yield block.topLeft(), regions.grown(part, by).copy(block.translated(-wide.topLeft()))
+        self.apply(edits.grow(self.snapshot(), by))
 
     def feather_mask(self, radius: float) -> None:
         """Soften the edge of the mask, so many px wide."""
-        around = self._around_mask(math.ceil(3 * radius) + 1)
-        if radius > 0 and not around.isEmpty():
-            made = regions.feathered(self.mask.copy(around), radius)
-            self._draw_mask(tr("Feather the mask"), made, around.topLeft(), _SOURCE)
-
-    def _around_mask(self, by: int) -> QRect:
-        bounds = self.bounds_of_mask()
-        return bounds if bounds.isEmpty() else bounds.adjusted(-by, -by, by, by).intersected(self.rect)
+        self.apply(edits.feather(self.snapshot(), radius))
 
     def _draw_mask(self, name: str, image: QImage, at: QPoint, mode: QPainter.CompositionMode) -> None:
         rect = QRect(at, image.size())
@@ -683,28 +743,39 @@ class Document(QObject):
 
     def undo(self) -> bool:
         """Take the last step back; a stroke that is being painted is ended first. False if there is none."""
-        self._settle()
-        with self.history.lock:
-            step = self.history.undo()
-            if step is None:
-                return False
-            self._take(_sheet_of(step.before), {key: before for key, (before, _) in step.changes.items()})
-        self.history_changed.emit()
-        return True
+        return self._turn({}, forth=False)
 
     def redo(self) -> bool:
         """Do once more what was undone. False if there is nothing."""
+        return self._turn({}, forth=True)
+
+    def bytes_to_turn(self, *, forth: bool = False) -> int:
+        """How much has to be unpacked to undo, or redo, the next step."""
+        self._settle()
+        step = self.history.next(forth=forth)
+        return sum(it.plain_bytes for it in edits.tiles_of(step, forth=forth)) if step is not None else 0
+
+    def _turn(self, ready: dict[Blob, QImage], *, forth: bool) -> bool:
         self._settle()
         with self.history.lock:
-            step = self.history.redo()
+            step = self.history.redo() if forth else self.history.undo()
             if step is None:
                 return False
-            self._take(_sheet_of(step.after), {key: after for key, (_, after) in step.changes.items()})
+            tiles = {key: pair[forth] for key, pair in step.changes.items()}
+            self._take(_sheet_of(step.after if forth else step.before), tiles, ready)
         self.history_changed.emit()
         return True
 
-    def _take(self, sheet: DocumentSheet, tiles: dict[Key, Blob | None], *, tell: bool = True) -> None:
-        """Become what a sheet and these tiles say."""
+    def _take(
+        self, sheet: DocumentSheet, tiles: dict[Key, Blob | None], ready: dict[Blob, QImage] | None = None, *,
+        tell: bool = True,
+    ) -> None:  # fmt: skip
+        """Become what a sheet and these tiles say.
+
+        Args:
+            ready: those that need not be read any more.
+        """
+        self._revision += 1
         old_size, old_frame, old_layers = self._size, self._frame, {it.id: it.sheet() for it in self.layers}
         old_order = [it.id for it in self.layers]
         check_size(sheet.width, sheet.height)
@@ -732,7 +803,7 @@ class Document(QObject):
             else:
                 self._tiles[key] = blob
             if key[0] in wanted:
-                rect = self._lay_tile(key, blob)
+                rect = self._lay_tile(key, blob, ready or {})
                 dirty[key[0]] = dirty.get(key[0], QRect()).united(rect)
         for number in [it for it in self._surfaces if it not in wanted]:
             del self._surfaces[number]
@@ -753,7 +824,7 @@ class Document(QObject):
             self.pixels_changed.emit(MASK, dirty[self._mask_surface])
             self.mask_changed.emit(self.is_empty_mask())
 
-    def _lay_tile(self, key: Key, blob: Blob | None) -> QRect:
+    def _lay_tile(self, key: Key, blob: Blob | None, ready: dict[Blob, QImage]) -> QRect:
         surface = self._surfaces[key[0]]
         rect = tile_rect(key[1], key[2], surface.width(), surface.height())
         painter = QPainter(surface)
@@ -761,7 +832,7 @@ class Document(QObject):
         image: QImage | None = None
         if blob is not None:
             try:
-                image = blob.image()
+                image = ready.get(blob) or blob.image()
             except (OSError, ValueError):
                 self.damaged += 1
         if image is None:
@@ -856,12 +927,18 @@ class _Change:
         self._before = document._sheet()
         self._fresh: set[Key] = set()  # touched since it was last kept
         self._changes: dict[Key, tuple[Blob | None, Blob | None]] = {}
+        self._ready: dict[Key, Blob] = {}  # of those, what is at hand already
         self.gone: set[Key] = set()
         self._number: int | None = None
 
     def touch(self, surface: int, rect: QRect) -> None:
         image = self._document._surfaces[surface]
         self._fresh.update((surface, *tile) for tile in tiles_under(rect, image.width(), image.height()))
+
+    def put(self, key: Key, image: QImage) -> None:
+        """The same of one tile of which there is a picture already, that nobody paints on."""
+        self._fresh.add(key)
+        self._ready[key] = Blob(image)
 
     def keep(self) -> None:
         """Hand what was changed so far to the history."""
@@ -885,14 +962,16 @@ class _Change:
             document._tiles.pop(key, None)
         for key in self._fresh:
             first = changes[key][0] if key in changes else document._tiles.get(key)
-            made = document._blob(*key)
+            made = self._ready.get(key) or document._blob(*key)
             changes[key] = (first, made)
             document._tiles[key] = made
-        masked = [key for key in self._fresh if key[0] == document._mask_surface]
+        masked = [key for key in self._fresh if key[0] == document._mask_surface and key not in self._ready]
         if masked:
             document._count_filled(masked)
         self._fresh.clear()
+        self._ready.clear()
         self.gone.clear()
+        document._revision += 1
         history.push(Step(self._number, self._name, self._before, after, changes, self._key))
 
 
@@ -935,6 +1014,33 @@ class _Ground:
 
 
 _SOURCE = _Mode.CompositionMode_Source
+
+
+def strips(rect: QRect) -> Iterator[QRect]:
+    """A rectangle from top to bottom in parts that are quickly dealt with, cut where tiles are."""
+    y = rect.top()
+    while y <= rect.bottom():
+        end = min(rect.bottom() + 1, (y // TILE + 1) * TILE)
+        yield QRect(rect.x(), y, rect.width(), end - y)
+        y = end
+
+
+def _composed(layers: Sequence[Layer], whole: QRect, rect: QRect) -> QImage:
+    made = _clear(rect.width(), rect.height())
+    painter = QPainter(made)
+    painter.translate(-rect.topLeft())
+    painter.setClipRect(whole)
+    for layer in layers:
+        if layer.visible and layer.rect.intersects(rect):
+            draw_layer(painter, layer)
+    painter.end()
+    return made
+
+
+def _as_grey(mask: QImage) -> QImage:
+    made = mask.copy()
+    made.reinterpretAsFormat(QImage.Format.Format_Grayscale8)
+    return made
 
 
 def draw_layer(painter: QPainter, layer: Layer, *, plain: bool = False) -> None:

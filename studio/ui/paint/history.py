@@ -104,6 +104,11 @@ class Blob:
         kind = _FORMATS[self.depth]
         return QImage(plain, self.width, self.height, self.width * self.depth, kind).copy()
 
+    @property
+    def plain_bytes(self) -> int:
+        """As pixels."""
+        return self.width * self.height * self.depth
+
     def pack(self) -> None:
         """Make it small; a tile of one colour becomes that colour."""
         image = self._image
@@ -289,6 +294,12 @@ class History:
             self._undo.append(step)
             self._tell("redo", step.number)
             return step
+
+    def next(self, *, forth: bool = False) -> Step | None:
+        """The step that would be undone, or redone, as it is now."""
+        with self.lock:
+            steps = self._redo if forth else self._undo
+            return steps[-1] if steps else None
 
     def newest(self) -> Step | None:
         """The step that would be undone, if nothing was undone since."""

@@ -31,6 +31,7 @@ from studio.ui.widgets import Label, Slider, ToolButton, row
 ROW = 44  # px
 EYE = 28
 THUMBNAIL = 36
+SOON = 15  # ms until a thumbnail is gone on with that takes long
 LATER = 250  # ms after a change until thumbnails are drawn anew
 
 _ID = Qt.ItemDataRole.UserRole
@@ -211,7 +212,7 @@ class Layers(QWidget):
         self._soon = QTimer(self, interval=LATER, singleShot=True)
         self._soon.timeout.connect(self._draw_thumbnails)
         board.tool_changed.connect(self._follow)
-        board.mask_changed.connect(lambda *_: self._soon.start())
+        board.mask_changed.connect(lambda *_: self._soon.start(LATER))
         board.changed.connect(self._soon_again)
         self._follow()
 
@@ -237,7 +238,7 @@ class Layers(QWidget):
 
     def _soon_again(self) -> None:
         if not self._soon.isActive():
-            self._soon.start()
+            self._soon.start(LATER)
 
     def _fill(self) -> None:
         document = self._document
@@ -294,13 +295,9 @@ class Layers(QWidget):
             self.percent.setText(f"{self.opacity.value()} %")
         else:  # the mask has neither
             self.opacity.setValue(100)
-            self.blend.setCurrentIndex(-1)
+            self.blend.setCurrentIndex(self.blend.findData("normal"))
             self.percent.setText("")
-        # its place is kept, so that the list does not jump
-        policy = self.mixing.sizePolicy()
-        policy.setRetainSizeWhenHidden(True)
-        self.mixing.setSizePolicy(policy)
-        self.mixing.setVisible(layer is not None)
+        self.mixing.setEnabled(layer is not None)  # not hidden, so that the list does not jump
         self._filling = False
 
     def _draw_thumbnails(self) -> None:
@@ -311,6 +308,9 @@ class Layers(QWidget):
         for i in range(self.list.count()):
             item = self.list.item(i)
             image = self._board.thumbnail(item.data(_ID), round(THUMBNAIL * ratio))
+            if image.isNull():
+                self._soon.start(SOON)
+                continue
             item.setData(Qt.ItemDataRole.DecorationRole, _on_checks(image, ratio))
         self._filling = False
 
@@ -359,7 +359,7 @@ class Layers(QWidget):
         if document is None:
             return
         if target == MASK:
-            document.clear_mask()
+            self._board.clear_mask()
             return
         index = document.index(target)
         self._try(lambda: document.remove_layer(target))

@@ -19,7 +19,7 @@ from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QSize, Qt
 from PySide6.QtGui import QImage, QImageReader
 
 from studio.core.problems import StudioError
-from studio.ui.paint.document import LAYERS_MOST, SIDE_MOST, Document, as_png
+from studio.ui.paint.document import LAYERS_MOST, SIDE_MOST, Document, Snapshot, as_png
 from studio.ui.paint.history import LIMIT
 from studio.ui.strings import tr
 
@@ -107,7 +107,7 @@ class _Stack:
             self.groups.pop()
 
 
-def write_openraster(document: Document, stream: IO[bytes]) -> None:
+def write_openraster(document: Document | Snapshot, stream: IO[bytes]) -> None:
     """Write a document with all its layers and its mask.
 
     Args:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QEvent, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QImage, QPainter, QPixmap
+from PySide6.QtGui import QColor, QImage, QKeyEvent, QPainter, QPixmap
 from PySide6.QtWidgets import QHBoxLayout, QSplitter, QVBoxLayout, QWidget
 
 from studio.ui.paint import regions
@@ -75,6 +75,9 @@ class PaintPage(QWidget):
         across.setContentsMargins(0, 0, 0, 0)
         across.addWidget(self.split)
         around.addLayout(across, 1)
+        self._layers_shown = {True: False, False: True}  # whether it is narrow -> what was chosen for that
+        self.tools.layers_button.setChecked(True)
+        self.tools.layers_button.clicked.connect(self._toggle_layers)
         self.board.refused.connect(self.told)
         self.board.installEventFilter(self)
 
@@ -208,9 +211,34 @@ class PaintPage(QWidget):
         self.inset.show()
 
     def resizeEvent(self, event: Any) -> None:
-        """Where it is narrow the picture has the room; the layers come back with it."""
+        """Where it is narrow the picture has the room, unless the layers were asked for; they come back with it."""
         super().resizeEvent(event)
-        self.layers.setVisible(self.width() >= ROOM_FOR_LAYERS)
+        self._show_layers()
+
+    def _toggle_layers(self) -> None:
+        self._layers_shown[self._is_narrow()] = self.tools.layers_button.isChecked()
+        self._show_layers()
+
+    def _show_layers(self) -> None:
+        shown = self._layers_shown[self._is_narrow()]
+        self.layers.setVisible(shown)
+        self.tools.layers_button.setChecked(shown)
+        self.tools.layers_button.name(tr("Hide the layers") if shown else tr("Show the layers"))
+
+    def _is_narrow(self) -> bool:
+        return self.width() < ROOM_FOR_LAYERS
+
+    def event(self, event: QEvent) -> bool:
+        """Esc anywhere on the page gives up what is being done, before it means anything else."""
+        if isinstance(event, QKeyEvent) and event.key() == Qt.Key.Key_Escape and self.board.busy:
+            if event.type() == QEvent.Type.ShortcutOverride:
+                event.accept()
+                return True
+            if event.type() == QEvent.Type.KeyPress:
+                self.board.stop()
+                event.accept()
+                return True
+        return super().event(event)
 
     def eventFilter(self, watched: Any, event: QEvent) -> bool:
         if event.type() == QEvent.Type.Resize:

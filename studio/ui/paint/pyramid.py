@@ -35,23 +35,51 @@ class Pyramid:
         if self._dirty:
             _add(self._dirty[0], rect)
 
-    def level(self, wanted: int) -> tuple[QImage, int]:
-        """The copy of a level, or the smallest that there is; and which it is."""
+    def bring(self, wanted: int, room: int) -> int:
+        """Do a part of what `level` has to do.
+
+        Args:
+            room: so many px may be looked at.
+
+        Returns:
+            How many are left of them; below 0 where not all is done yet.
+        """
         below = self._image()
         for i in range(wanted):
             if max(below.width(), below.height()) <= LEAST:
-                return below, i
+                return room
             if i == len(self._levels):
                 size = QSize((below.width() + 1) // 2, (below.height() + 1) // 2)
                 self._levels.append(QImage(size, below.format()))
                 self._dirty.append([below.rect()])
-            for rect in self._dirty[i]:
+            dirty = self._dirty[i]
+            while dirty:
+                if room <= 0:
+                    return -1
+                rect = dirty.pop().intersected(below.rect())
+                if rect.isEmpty():
+                    continue
+                # an even number of rows, so that no px of the copy is done twice
+                rows = max(2, (room // rect.width() + 1) // 2 * 2 - rect.top() % 2)
+                if rows < rect.height():
+                    dirty.append(rect.adjusted(0, rows, 0, 0))
+                    rect.setHeight(rows)
                 half = _halve(below, rect, self._levels[i])
+                room -= rect.width() * rect.height()
                 if i + 1 < len(self._dirty):
                     _add(self._dirty[i + 1], half)
-            self._dirty[i].clear()
             below = self._levels[i]
-        return below, wanted
+        return room
+
+    def level(self, wanted: int) -> tuple[QImage, int]:
+        """The copy of a level, or the smallest that there is; and which it is."""
+        image = self._image()
+        self.bring(wanted, 1 << 62)
+        deep = 0
+        while deep < wanted and max(image.width(), image.height()) > LEAST:
+            image = self._levels[deep]
+            deep += 1
+        return image, deep
 
 
 def _halve(source: QImage, rect: QRect, target: QImage) -> QRect:

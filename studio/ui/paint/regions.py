@@ -7,7 +7,8 @@ of ones at once, so a flood goes through a row in a few operations, however long
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 from PySide6.QtCore import QPoint, QRect, Qt
 from PySide6.QtGui import QImage, QPainter
@@ -17,6 +18,7 @@ _GREY, _COLOUR, _OPAQUE = (
     QImage.Format.Format_ARGB32_Premultiplied,
     QImage.Format.Format_RGB32,
 )
+SPREAD_LEAST = 0.2  # px; a smaller one is no blur
 _TO_ALPHA = bytes.maketrans(b"01", b"\x00\xff")
 
 
@@ -31,11 +33,27 @@ def select(image: QImage, at: QPoint, tolerance: int, *, contiguous: bool = True
     Returns:
         Alpha8 of the same size: 255 what is selected, 0 the rest.
     """
-    width, height = image.width(), image.height()
     if not image.rect().contains(at):
-        return blank(width, height)
-    alike = _alike(image, at, tolerance)
-    rows = _flood(alike, width, at) if contiguous else alike
+        return blank(image.width(), image.height())
+    return select_in([image], image.copy(QRect(at, at)), image.width(), at, tolerance, contiguous=contiguous)
+
+
+def select_in(
+    parts: Iterable[QImage], seed: QImage, width: int, at: QPoint, tolerance: int, *, contiguous: bool = True,
+    check: Callable[[], None] = lambda: None,
+) -> QImage:  # fmt: skip
+    """As `select`, of a picture that comes in strips from top to bottom, all of its width.
+
+    Args:
+        seed: the px at that place, 1×1. check: called now and then; may raise.
+    """
+    value = bytes(cast(Any, seed.constBits()))[: seed.depth() // 8]
+    rows = []
+    for part in parts:
+        check()
+        rows.extend(_alike(part, value, tolerance))
+    if contiguous:
+        rows = _flood(rows, width, at, check)
     return _drawn(rows, width)
 
 
@@ -46,12 +64,10 @@ def blank(width: int, height: int, value: int = 0) -> QImage:
     return made
 
 
-def _alike(image: QImage, at: QPoint, tolerance: int) -> list[int]:
-    """A number for each row: its bits say which px are alike, the leftmost in the highest bit."""
+def _alike(image: QImage, wanted: bytes, tolerance: int) -> list[int]:
+    """A number for each row: its bits say which px are like the wanted one, the leftmost in the highest bit."""
     width, depth = image.width(), image.depth() // 8
     line = image.bytesPerLine()
-    middle: Any = image.constScanLine(at.y())
-    wanted = bytes(middle[at.x() * depth : (at.x() + 1) * depth])
     tables = [bytes(49 if abs(v - value) <= tolerance else 48 for v in range(256)) for value in wanted]  # "1", "0"
     bits: Any = image.constBits()
     rows = []
@@ -66,7 +82,7 @@ def _alike(image: QImage, at: QPoint, tolerance: int) -> list[int]:
     return rows
 
 
-def _flood(alike: list[int], width: int, at: QPoint) -> list[int]:
+def _flood(alike: list[int], width: int, at: QPoint, check: Callable[[], None]) -> list[int]:
     """What is connected with a place."""
     height = len(alike)
     reached = [0] * height
@@ -78,6 +94,7 @@ def _flood(alike: list[int], width: int, at: QPoint) -> list[int]:
         todo = sorted(pending, reverse=not down)
         pending = set()
         step = 1 if down else -1
+        check()
         for start in todo:
             y = start
             while True:
@@ -167,27 +184,56 @@ def _largest_along(image: QImage, dx: int, dy: int, reach: int) -> QImage:
     return moved
 
 
+def softness(radius: float) -> tuple[float, int, int]:
+    """Of a blur: its spread in px, by how much the picture is shrunk for it, and how many px of that it reaches."""
+    spread = radius / 2
+    shrink = max(1, int(spread / 2))
+    return spread, shrink, math.ceil(2.5 * spread / shrink)
+
+
 def feathered(mask: QImage, radius: float) -> QImage:
     """Soften an Alpha8 picture: a Gaussian blur with half of `radius` (px) as its spread. Plain areas stay as they are.
 
     Where the spread is large the blur is done on a smaller copy, so the cost hardly grows with it.
     """
-    spread = radius / 2
-    if spread < 0.2:
+    spread, shrink, _ = softness(radius)
+    if spread < SPREAD_LEAST:
         return mask.copy()
-    shrink = max(1, int(spread / 2))
-    reach = math.ceil(2.5 * spread / shrink)
-    margin = (reach + 2) * shrink
+    return blurred_part(smaller(mask, shrink), mask.rect(), radius, shrink)
+
+
+def smaller(mask: QImage, shrink: int) -> QImage:
+    """The mean of each square of so many px, Alpha8; what is at the right and lower edge goes on beyond it."""
     # whole multiples, so that nothing is moved
-    extra_x, extra_y = (-(it + 2 * margin) % shrink for it in (mask.width(), mask.height()))
-    large = _padded(mask, margin, extra_x, extra_y)
-    small = large if shrink == 1 else _scaled(large, large.width() // shrink, large.height() // shrink)
+    extra_x, extra_y = (-it % shrink for it in (mask.width(), mask.height()))
+    large = _padded(mask, 0, extra_x, extra_y)
+    if shrink > 1:
+        large = _scaled(large, large.width() // shrink, large.height() // shrink)
+    return _to_grey(large)
+
+
+def blurred_part(small: QImage, part: QRect, radius: float, shrink: int) -> QImage:
+    """A part of a picture of which there is a smaller copy (see `smaller`), blurred.
+
+    Args:
+        part: in px of the picture.
+    """
+    spread, _, reach = softness(radius)
+    around = QRect(
+        QPoint(part.left() // shrink - reach - 2, part.top() // shrink - reach - 2),
+        QPoint(part.right() // shrink + reach + 2, part.bottom() // shrink + reach + 2),
+    )
+    inside = around.intersected(small.rect())
+    made = _padded(
+        small.copy(inside), 0, around.right() - inside.right(), around.bottom() - inside.bottom(),
+        left=inside.left() - around.left(), top=inside.top() - around.top(),
+    )  # fmt: skip
     weights = [math.exp(-((i * shrink / spread) ** 2) / 2) for i in range(reach + 1)]
     for across in (True, False):
-        small = _weighted(small, weights, across)
+        made = _weighted(made, weights, across)
     if shrink > 1:
-        small = _scaled(small, large.width(), large.height())
-    return _to_grey(small.copy(margin, margin, mask.width(), mask.height()))
+        made = _scaled(made, made.width() * shrink, made.height() * shrink)
+    return _to_grey(made.copy(part.translated(-around.x() * shrink, -around.y() * shrink)))
 
 
 def _weighted(image: QImage, weights: list[float], across: bool) -> QImage:
@@ -247,15 +293,16 @@ def is_plain(mask: QImage) -> bool:
     return all(bytes(bits[i : i + wide]) == first for i in range(0, line * mask.height(), line))
 
 
-def _padded(mask: QImage, by: int, right: int = 0, bottom: int = 0) -> QImage:
+def _padded(mask: QImage, by: int, right: int = 0, bottom: int = 0, *, left: int = 0, top: int = 0) -> QImage:
     """An opaque grey copy with a margin that repeats the edge, as if shapes went on beyond it."""
     grey = QImage(mask)
     grey.reinterpretAsFormat(QImage.Format.Format_Grayscale8)
     width, height = mask.width(), mask.height()
-    made = QImage(width + 2 * by + right, height + 2 * by + bottom, _OPAQUE)
+    left, top, right, bottom = (it + by for it in (left, top, right, bottom))
+    made = QImage(left + width + right, top + height + bottom, _OPAQUE)
     painter = QPainter(made)
-    parts_x = ((0, by, 0, 1), (by, width, 0, width), (by + width, by + right, width - 1, 1))
-    parts_y = ((0, by, 0, 1), (by, height, 0, height), (by + height, by + bottom, height - 1, 1))
+    parts_x = ((0, left, 0, 1), (left, width, 0, width), (left + width, right, width - 1, 1))
+    parts_y = ((0, top, 0, 1), (top, height, 0, height), (top + height, bottom, height - 1, 1))
     for x, wide, from_x, from_wide in parts_x:
         for y, high, from_y, from_high in parts_y:
             if wide and high:

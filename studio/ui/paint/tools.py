@@ -26,8 +26,11 @@ from PySide6.QtWidgets import (
 )
 
 from studio.ui import theme
+from studio.ui.paint import edits
 from studio.ui.paint.board import TITLES, Board, Tool
+from studio.ui.paint.chores import TITLES as TITLES_OF_WORK
 from studio.ui.paint.document import MASK, Document
+from studio.ui.paint.edits import Edit
 from studio.ui.paint.strokes import SIZE_LEAST, SIZE_MOST
 from studio.ui.strings import as_tip, tr
 from studio.ui.widgets import Label, Slider, ToolButton, one_stop, row
@@ -47,6 +50,7 @@ _REACH_MOST = 256  # px, of growing and softening
 
 
 NARROW = 480  # px
+ROW = 32  # px, of the second and third row
 
 
 class Swatch(QToolButton):
@@ -131,7 +135,7 @@ def step_of_size(size: float) -> int:
 
 
 class Tools(QWidget):
-    """Two or three rows: tools, what belongs to the tool, and the mask while it is painted on."""
+    """Three rows: tools, what belongs to the tool, and what can be done with the mask or the layer."""
 
     def __init__(self, board: Board, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -196,19 +200,45 @@ class Tools(QWidget):
             tr("Drag an edge, or push it with an arrow; Shift pulls it in."), role="soft", elide=True
         )
 
-        def mask_button(name: str, picture: str, does: Callable[[Document], Any], key: str = "") -> ToolButton:
-            button = ToolButton(name, picture, shortcut=key)
-            button.clicked.connect(lambda: self._do(does))
+        self._busy: dict[str, tuple[ToolButton, str, str, str]] = {}  # what it begins -> button, icon, name, shortcut
+
+        def works(
+            what: str, name: str, picture: str, does: Callable[[], Any], key: str = "", text: str = ""
+        ) -> ToolButton:  # fmt: skip
+            """A button for what may take long: while it does, the button stops it."""
+            button = ToolButton(name, picture, text=text, shortcut=key)
+            button.setObjectName(what)
+            button.clicked.connect(lambda: board.stop() if board.busy == what else does())
+            self._busy[what] = (button, picture, name, key)
             return button
 
-        self.fill_button = mask_button(tr("Mask everything"), "square", lambda it: it.fill_mask())
-        self.invert_button = mask_button(tr("Invert the mask"), "contrast", lambda it: it.invert_mask(), "Ctrl+I")
-        self.clear_button = mask_button(tr("Clear the mask"), "trash-2", lambda it: it.clear_mask(), "Del")
-        self.grow_button = mask_button(tr("Grow the mask"), "expand", lambda it: it.grow_mask(self.reach.value()))
-        self.shrink_button = mask_button(tr("Shrink the mask"), "shrink", lambda it: it.grow_mask(-self.reach.value()))
-        self.feather_button = mask_button(
-            tr("Soften the edge of the mask"), "feather", lambda it: it.feather_mask(self.reach.value())
+        def mask_button(what: str, name: str, picture: str, edit: Edit, key: str = "") -> ToolButton:
+            return works(what, name, picture, lambda: board.work(what, edit), key)
+
+        self.fill_button = mask_button(
+            "fill_mask", tr("Mask everything"), "square", lambda it, check: edits.fill(it, 255, check)
         )
+        self.invert_button = mask_button("invert", tr("Invert the mask"), "contrast", edits.invert, "Ctrl+I")
+        self.clear_button = works("clear", tr("Clear the mask"), "trash-2", board.clear_mask, "Del")
+        self.grow_button = works("grow", tr("Grow the mask"), "expand", lambda: self._reach_out("grow", 1))
+        self.shrink_button = works("shrink", tr("Shrink the mask"), "shrink", lambda: self._reach_out("shrink", -1))
+        self.feather_button = works("feather", tr("Soften the edge of the mask"), "feather", self._soften)
+        self.colour_button = works(
+            "colour",
+            tr("Give the whole layer the colour of the brush"),
+            "paint-bucket",
+            board.colour_layer,
+            text=tr("Fill"),
+        )
+        self.colour_masked_button = works(
+            "colour_masked", tr("Colour the layer where the mask is"), "contrast",
+            lambda: board.colour_layer(masked=True), text=tr("Fill where masked"),
+        )  # fmt: skip
+        self.empty_button = works(
+            "clear_layer", tr("Clear the layer"), "trash-2", board.clear_layer, text=tr("Clear")
+        )  # fmt: skip
+        self.layers_button = ToolButton(tr("Show the layers"), "panel-right", checkable=True)
+        self.layers_button.setObjectName("show_layers")
         self.reach = QSpinBox()
         self.reach.setObjectName("reach")
         self.reach.setRange(1, _REACH_MOST)
@@ -240,6 +270,11 @@ class Tools(QWidget):
                 spacing=2,
             )
         )
+        self.layer_name = Label("", role="soft", elide=True)
+        self._layer_row = QWidget()
+        across = row(self.colour_button, self.colour_masked_button, self.empty_button, 8, spacing=2)
+        across.addWidget(self.layer_name, 1)
+        self._layer_row.setLayout(across)
         around = QVBoxLayout(self)
         around.setContentsMargins(theme.UNIT, 4, theme.UNIT, 4)
         around.setSpacing(2)
@@ -254,6 +289,7 @@ class Tools(QWidget):
                 self.keys_button,
                 self.undo_button,
                 self.redo_button,
+                self.layers_button,
                 spacing=2,
             ),
             1,
@@ -268,12 +304,15 @@ class Tools(QWidget):
             second.addWidget(widget, stretch)
         second.addStretch(0)
         holder = QWidget()
-        holder.setMinimumHeight(32)
+        holder.setFixedHeight(ROW)
         second.setContentsMargins(0, 0, 0, 0)
         holder.setLayout(second)
         around.addWidget(holder)
-        around.addWidget(self._mask_row)
+        for third in (self._mask_row, self._layer_row):
+            third.setFixedHeight(ROW)
+            around.addWidget(third)
         board.tool_changed.connect(self._follow)
+        board.busy_changed.connect(self._show_busy)
         board.changed.connect(self._history)
         board.mask_changed.connect(lambda *_: self._history())
         board.frame_changed.connect(lambda *_: self._history())
@@ -315,7 +354,12 @@ class Tools(QWidget):
         self.contiguous.setVisible(tool is Tool.SELECT or (tool is Tool.FILL and not on_mask))
         for widget in (self.frame_hint, self.crop_button, self.unframe_button):
             widget.setVisible(tool is Tool.FRAME)
-        self._mask_row.setVisible(on_mask or tool is Tool.SELECT)
+        # one of the two always, so that nothing below jumps
+        masking = on_mask or tool is Tool.SELECT
+        if masking:
+            self._layer_row.hide()
+        self._mask_row.setVisible(masking)
+        self._layer_row.setVisible(not masking)
         self.brush_size.put(step_of_size(brush.size), f"{brush.size:g} px")
         self.hardness.put(round(brush.hardness * 100))
         self.opacity.put(round(brush.opacity * 100))
@@ -338,10 +382,31 @@ class Tools(QWidget):
         self.redo_button.name(tr("Redo: {what}", what=redo) if redo else tr("Redo"), "Ctrl+Shift+Z")
         masked = not document.is_empty_mask()
         for button in (self.clear_button, self.grow_button, self.shrink_button, self.feather_button):
-            button.setEnabled(masked)
+            button.setEnabled(masked or bool(self._board.busy))
+        self.colour_masked_button.setEnabled(masked)
+        for button in (self.fill_button, self.invert_button, self.colour_button, self.empty_button):
+            button.setEnabled(True)
+        layer = next((it for it in document.layers if it.id == self._board.target), None)
+        self.layer_name.setText(layer.name if layer is not None else "")
         framed = document.frame != (0, 0, 0, 0)
         self.crop_button.setEnabled(framed)
         self.unframe_button.setEnabled(framed)
+
+    def _reach_out(self, what: str, way: int) -> None:
+        by = self.reach.value() * way
+        self._board.work(what, lambda it, check: edits.grow(it, by, check))
+
+    def _soften(self) -> None:
+        radius = self.reach.value()
+        self._board.work("feather", lambda it, check: edits.feather(it, radius, check))
+
+    def _show_busy(self) -> None:
+        """The button of what is being done stops it."""
+        for what, (button, picture, name, key) in self._busy.items():
+            going = what == self._board.busy
+            button.set_icon("circle-stop" if going else picture)
+            button.name(tr("{what}: stop", what=tr(TITLES_OF_WORK[what])) if going else name, "Esc" if going else key)
+        self._history()
 
     def _to_layer(self) -> None:
         document = self._board.document

@@ -89,7 +89,17 @@ def test_a_whole_that_is_see_through_keeps_its_opacity() -> None:
     with Image.open(io.BytesIO(written([Layer("One", picture)]))) as opened:
         assert opened.mode == "RGBA"
         assert np.array_equal(np.asarray(opened)[..., 3], np.asarray(picture)[..., 3])
-        assert opened.getpixel((15, 15)) == (250, 100, 0, 128)
+        # pillow takes the colours as they are: laid over white, as the format wants it
+        assert opened.getpixel((15, 15)) == (252, 177, 127, 128)
+        assert opened.getpixel((0, 0)) == (255, 255, 255, 0)
+
+
+def test_psd_tools_takes_the_white_out_again() -> None:
+    psd_tools = pytest.importorskip("psd_tools")
+    picture = Image.new("RGBA", SIZE, (9, 9, 9, 0))
+    picture.paste((250, 100, 0, 128), (10, 10, 30, 20))
+    seen = psd_tools.PSDImage.open(io.BytesIO(written([Layer("One", picture)]))).topil().getpixel((15, 15))
+    assert max(abs(a - b) for a, b in zip(seen, (250, 100, 0, 128), strict=True)) <= 2
 
 
 def test_plain_tuples_will_do_and_a_given_whole_is_taken() -> None:

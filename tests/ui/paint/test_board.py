@@ -16,6 +16,7 @@ from PySide6.QtGui import (
     QInputDevice,
     QKeyEvent,
     QKeySequence,
+    QMouseEvent,
     QNativeGestureEvent,
     QPointingDevice,
     QTabletEvent,
@@ -26,8 +27,10 @@ from PySide6.QtWidgets import QApplication, QMainWindow
 from pytestqt.qtbot import QtBot
 
 from studio.ui import theme
+from studio.ui.paint import board as module
 from studio.ui.paint.board import REFINE_AFTER, Board, Tool, next_size
 from studio.ui.paint.document import MASK, Document
+from studio.ui.paint.pyramid import Pyramid
 from studio.ui.paint.strokes import Brush
 from tests.ui.paint.hands import everything, pixels, plain, speckled, values
 
@@ -68,12 +71,32 @@ def at(board: Board, x: float, y: float) -> QPoint:
     return board._here().to_widget(QPointF(x, y)).toPoint()
 
 
+def hand(kind: QEvent.Type, board: Board, button: Any, held: Any, place: QPoint) -> None:
+    """Sent to the board itself: what QTest moves goes by way of the window that lies under the pointer."""
+    pressed = button if kind != QEvent.Type.MouseButtonRelease else Qt.MouseButton.NoButton
+    changed = button if kind != QEvent.Type.MouseMove else Qt.MouseButton.NoButton
+    event = QMouseEvent(kind, QPointF(place), QPointF(board.mapToGlobal(place)), changed, pressed, held)
+    QApplication.sendEvent(board, event)
+
+
+def press(board: Board, button: Any, held: Any, place: QPoint) -> None:
+    hand(QEvent.Type.MouseButtonPress, board, button, held, place)
+
+
+def move(board: Board, place: QPoint, button: Any = Qt.MouseButton.NoButton, held: Any = NONE) -> None:
+    hand(QEvent.Type.MouseMove, board, button, held, place)
+
+
+def release(board: Board, button: Any, held: Any, place: QPoint) -> None:
+    hand(QEvent.Type.MouseButtonRelease, board, button, held, place)
+
+
 def drag(board: Board, *places: tuple[float, float], held: Any = NONE, button: Any = LEFT) -> None:
     points = [at(board, *it) for it in places]
-    QTest.mousePress(board, button, held, points[0])
+    press(board, button, held, points[0])
     for point in points[1:]:
-        QTest.mouseMove(board, point)
-    QTest.mouseRelease(board, button, held, points[-1])
+        move(board, point, button, held)
+    release(board, button, held, points[-1])
 
 
 def wheel(board: Board, place: QPointF, notches: float, held: Any = NONE) -> bool:
@@ -87,7 +110,7 @@ def wheel(board: Board, place: QPointF, notches: float, held: Any = NONE) -> boo
 
 def seen(board: Board) -> QImage:
     """What is on the screen but for the pointer's outline."""
-    QTest.mouseMove(board, QPoint(1, 1))
+    move(board, QPoint(1, 1))
     QApplication.sendEvent(board, QEvent(QEvent.Type.Leave))
     return board.grab().toImage()
 
@@ -173,8 +196,8 @@ def test_only_what_changed_is_composed(board: Board, monkeypatch: pytest.MonkeyP
     QApplication.processEvents()
     assert composed and all(it.width() < 60 and it.height() < 60 for it in composed)
     composed.clear()
-    QTest.mouseMove(board, QPoint(100, 100))
-    QTest.mouseMove(board, QPoint(150, 120))
+    move(board, QPoint(100, 100))
+    move(board, QPoint(150, 120))
     QApplication.processEvents()
     assert composed == []
     board._zoom_to(2.0)
@@ -316,6 +339,93 @@ def test_while_zooming_it_is_drawn_quickly_and_then_smoothly(board: Board, qtbot
     assert apart(rough, smooth) > 20 and apart(seen(board), afresh(board)) == 0
 
 
+def zooming(board: Board, notches: float = 0.0) -> QImage:
+    """What is drawn while the wheel turns."""
+    board._refining.start()
+    wheel(board, QPointF(200, 200), notches or 0.02)
+    made = seen(board)
+    assert board._refining.isActive() and board._flat is not None
+    return made
+
+
+def from_afar(image: QImage) -> QImage:
+    """Without lines and edges, which are drawn roughly meanwhile."""
+    kinds = (Qt.AspectRatioMode.IgnoreAspectRatio, Qt.TransformationMode.SmoothTransformation)
+    return image.convertToFormat(QImage.Format.Format_RGB32).scaled(14, 11, *kinds)
+
+
+@pytest.mark.parametrize("clear", [False, True])
+def test_while_zooming_layers_blending_and_mask_look_as_they_do_at_rest(board: Board, clear: bool) -> None:
+    shown = document(board)
+    if clear:  # the checks are seen through it
+        shown.clear_layer(shown.layers[0].id)
+    layer = shown.add_layer(plain(300, 300, "#c06020"), x=101, y=83)
+    shown.set_blend(layer.id, "multiply")
+    shown.set_opacity(layer.id, 0.7)
+    shown.add_layer(plain(40, 30, "#2040c0"), x=500, y=301)
+    board.set_brush(Brush(120, 1.0))
+    drag(board, (300, 300), (500, 400))
+    for notches in (0.0, 2.0, 3.0, -6.0, -4.0):
+        quick = zooming(board, notches)
+        assert board._flat is not None and board._flat.opaque is not clear
+        board._refining.stop()
+        assert apart(from_afar(quick), from_afar(afresh(board))) < 24
+
+
+def test_what_is_drawn_while_zooming_is_of_now(board: Board) -> None:
+    shown = document(board)
+    layer = shown.layers[0]
+    before = zooming(board)
+    px = QPoint(200, 200)
+    for change in (
+        lambda: shown.fill_layer(layer.id, QColor("#103050")), lambda: shown.fill_mask(),
+        lambda: board.set_overlay(False), lambda: shown.set_visible(layer.id, False), lambda: shown.undo(),
+    ):  # fmt: skip
+        change()
+        now = zooming(board)
+        assert now.pixelColor(px) != before.pixelColor(px)
+        before = now
+
+
+def test_a_wheel_that_goes_on_turning_composes_little_anew(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    board.set_document(Document(3000, 2000, picture=plain(3000, 2000, "#808080")))
+    for _ in range(20):
+        seen(board)
+    done: list[int] = []
+    plain_way = Board._flatten
+    monkeypatch.setattr(
+        Board, "_flatten",
+        lambda self, made, level, part, at: (
+            done.append(part.width() * part.height()), plain_way(self, made, level, part, at)
+        ),
+    )  # fmt: skip
+    for _ in range(12):
+        zooming(board, 0.5)
+    screen = board.width() * board.height()
+    assert done and len(done) < 4 and sum(done) < 4 * screen, "not a screen for each turn"
+
+
+def test_small_copies_are_made_bit_by_bit_and_come_out_the_same(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = speckled(900, 700)
+    at_once, in_parts = Pyramid(lambda: picture), Pyramid(lambda: picture)
+    turns = 0
+    while in_parts.bring(3, 50_001) < 0:
+        turns += 1
+        assert turns < 100
+    assert turns > 5
+    for level in (1, 2, 3):
+        assert at_once.level(level)[0] == in_parts.level(level)[0]
+    # on the board what was there before stays to be seen, and no turn of the loop does more than its part
+    wanted = afresh(board)
+    monkeypatch.setattr(module, "ROOM_PER_FRAME", 60_000)
+    document(board).fill_layer(document(board).layers[0].id, QColor("#c02020"))
+    px = at(board, 400, 300)
+    assert seen(board).pixelColor(px) == wanted.pixelColor(px)
+    for _ in range(40):
+        QApplication.processEvents()
+    assert seen(board).pixelColor(px) == QColor("#c02020")
+
+
 def test_a_pinch_zooms(board: Board) -> None:
     place = QPointF(200, 170)
     event = QNativeGestureEvent(
@@ -392,11 +502,11 @@ def test_undo_redo_invert_and_clear_have_their_keys(board: Board) -> None:
 
 
 def test_escape_takes_back_the_stroke_that_is_being_painted(board: Board) -> None:
-    QTest.mousePress(board, LEFT, NONE, at(board, 300, 300))
-    QTest.mouseMove(board, at(board, 350, 300))
+    press(board, LEFT, NONE, at(board, 300, 300))
+    move(board, at(board, 350, 300), LEFT)
     QTest.keyClick(board, Qt.Key.Key_Escape)
-    QTest.mouseMove(board, at(board, 400, 300))
-    QTest.mouseRelease(board, LEFT, NONE, at(board, 400, 300))
+    move(board, at(board, 400, 300), LEFT)
+    release(board, LEFT, NONE, at(board, 400, 300))
     assert document(board).is_empty_mask()
 
 
@@ -464,14 +574,14 @@ def test_the_edges_of_the_frame_are_dragged(board: Board) -> None:
     told: list[tuple[int, ...]] = []
     board.frame_changed.connect(lambda *it: told.append(it))
     QTest.keyClick(board, Qt.Key.Key_C)
-    QTest.mouseMove(board, at(board, 800, 300))
+    move(board, at(board, 800, 300))
     assert board.cursor().shape() == Qt.CursorShape.SizeHorCursor
     here = board._here()
-    QTest.mousePress(board, LEFT, NONE, at(board, 800, 300))
-    QTest.mouseMove(board, at(board, 850, 300))
-    QTest.mouseMove(board, at(board, 912, 310))
+    press(board, LEFT, NONE, at(board, 800, 300))
+    move(board, at(board, 850, 300), LEFT)
+    move(board, at(board, 912, 310), LEFT)
     assert document(board).frame == (0, 0, 112, 0) and board._here() == here  # nothing moves under the hand
-    QTest.mouseRelease(board, LEFT, NONE, at(board, 912, 310))
+    release(board, LEFT, NONE, at(board, 912, 310))
     assert told[-1] == (0, 0, 112, 0) and document(board).history.counts() == (1, 0)
     assert board.is_fit and board.zoom < 0.5  # and now all of it is seen
     drag(board, (0, 0), (-64, -32))
@@ -487,9 +597,9 @@ def test_a_zoomed_view_stays_where_it_is_when_the_frame_was_dragged(board: Board
     board._pan(QPointF(40, 0))
     before = board._here()
     edge = at(board, 0, 300)
-    QTest.mousePress(board, LEFT, NONE, edge)
-    QTest.mouseMove(board, edge - QPoint(30, 0))
-    QTest.mouseRelease(board, LEFT, NONE, edge - QPoint(30, 0))
+    press(board, LEFT, NONE, edge)
+    move(board, edge - QPoint(30, 0), LEFT)
+    release(board, LEFT, NONE, edge - QPoint(30, 0))
     assert document(board).frame[0] == 48
     after = board._here()
     assert after.zoom == before.zoom and abs(after.x - before.x) <= 1 and abs(after.y - before.y) <= 1
@@ -526,13 +636,13 @@ def test_the_new_size_shows_at_once(board: Board) -> None:
 def test_the_brush_is_outlined_at_its_true_size(board: Board) -> None:
     board.set_brush(Brush(100, 1.0))
     empty = seen(board)
-    QTest.mouseMove(board, at(board, 400, 300))
+    move(board, at(board, 400, 300))
     outlined = board.grab().toImage()
     middle = at(board, 400, 300)
     changed = [x for x in range(448) if outlined.pixel(x, middle.y()) != empty.pixel(x, middle.y())]
     assert abs(min(changed) - (middle.x() - 25)) <= 2 and abs(max(changed) - (middle.x() + 25)) <= 2
     assert outlined.pixel(middle) == empty.pixel(middle)
-    QTest.mouseMove(board, at(board, 700, 300))
+    move(board, at(board, 700, 300))
     moved = board.grab().toImage()
     assert moved.pixel(middle.x() - 25, middle.y()) == empty.pixel(middle.x() - 25, middle.y())
 
@@ -563,9 +673,9 @@ def test_both_themes_show_their_ground(board: Board, qapp: QApplication, name: s
 def test_without_a_document_nothing_is_done(board: Board) -> None:
     document(board).close()
     board.set_document(None)
-    QTest.mousePress(board, LEFT, NONE, QPoint(100, 100))
-    QTest.mouseMove(board, QPoint(120, 100))
-    QTest.mouseRelease(board, LEFT, NONE, QPoint(120, 100))
+    press(board, LEFT, NONE, QPoint(100, 100))
+    move(board, QPoint(120, 100), LEFT)
+    release(board, LEFT, NONE, QPoint(120, 100))
     for key in (Qt.Key.Key_Delete, Qt.Key.Key_B, Qt.Key.Key_Left, Qt.Key.Key_Space):
         QTest.keyClick(board, key)
     assert not wheel(board, QPointF(100, 100), 1)
@@ -594,8 +704,8 @@ def test_it_can_be_found_by_screen_readers(board: Board) -> None:
 
 
 def test_a_stroke_that_rests_is_kept(board: Board, qtbot: QtBot) -> None:
-    QTest.mousePress(board, LEFT, NONE, at(board, 300, 300))
+    press(board, LEFT, NONE, at(board, 300, 300))
     assert document(board).history.counts() == (0, 0)
     qtbot.waitUntil(lambda: document(board).history.counts() == (1, 0), timeout=3000)
-    QTest.mouseRelease(board, LEFT, NONE, at(board, 300, 300))
+    release(board, LEFT, NONE, at(board, 300, 300))
     assert document(board).history.counts() == (1, 0)

@@ -176,7 +176,7 @@ def test_the_mask_is_selected_combined_and_measured() -> None:
 
 
 def test_growing_in_blocks_is_growing_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from studio.ui.paint import document as module
+    from studio.ui.paint import edits as module
     from studio.ui.paint import regions
 
     monkeypatch.setattr(module, "_BLOCK", 32)

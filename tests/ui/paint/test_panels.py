@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt
@@ -15,6 +17,7 @@ from studio.ui import theme
 from studio.ui.paint.board import Board, Tool
 from studio.ui.paint.document import MASK, Document
 from studio.ui.paint.layers import Layers, _eye
+from studio.ui.paint.page import ROOM_FOR_LAYERS, PaintPage
 from studio.ui.paint.tools import Tools, size_of_step, step_of_size
 from tests.ui.paint.hands import plain
 
@@ -319,3 +322,60 @@ def test_the_bar_is_grey_without_a_document(tools: Tools, board: Board) -> None:
     assert not tools.isEnabled()
     board.set_document(made)
     assert tools.isEnabled()
+
+
+def test_the_list_of_layers_stays_where_it_is_when_the_mask_is_chosen(board: Board, panel: Layers) -> None:
+    places = set()
+    for target in (MASK, document(board).layers[0].id):
+        board.set_target(target)
+        QApplication.processEvents()
+        places.add(panel.list.y())
+        assert panel.blend.isVisible() and panel.blend.isEnabled() is (target != MASK), "nor is there a hole"
+    assert len(places) == 1
+
+
+def test_nothing_below_the_tools_jumps_whatever_is_chosen(board: Board, tools: Tools) -> None:
+    heights = set()
+    for target in (MASK, document(board).layers[0].id):
+        board.set_target(target)
+        for tool in Tool:
+            board.set_tool(tool)
+            QApplication.processEvents()
+            heights.add(tools.sizeHint().height())
+    assert len(heights) == 1
+
+
+def test_a_layer_has_its_row_where_the_mask_has_one(board: Board, tools: Tools) -> None:
+    layer = document(board).layers[0]
+    assert tools._mask_row.isVisible() and not tools._layer_row.isVisible()
+    board.set_target(layer.id)
+    assert tools._layer_row.isVisible() and not tools._mask_row.isVisible()
+    assert tools.layer_name.text() == layer.name and not tools.colour_masked_button.isEnabled()
+    board.set_brush(replace(board.brush, colour=0xFF204060))
+    tools.colour_button.click()
+    assert document(board).colour_at(5, 5) == QColor("#204060")
+    document(board).fill_mask()
+    board.set_brush(replace(board.brush, colour=0xFF602040))
+    tools.colour_masked_button.click()
+    assert document(board).colour_at(5, 5) == QColor("#602040")
+    tools.empty_button.click()
+    assert document(board).colour_at(5, 5).alpha() == 0
+
+
+def test_the_layers_go_where_it_is_narrow_and_come_when_they_are_asked_for(qtbot: QtBot, tmp_path: Path) -> None:
+    page = PaintPage(tmp_path)
+    qtbot.addWidget(page)
+    page.resize(ROOM_FOR_LAYERS + 200, 500)
+    page.show()
+    button = page.tools.layers_button
+    assert page.layers.isVisible() and button.isChecked() and button.accessibleName() == "Hide the layers"
+    page.resize(ROOM_FOR_LAYERS - 60, 500)
+    assert not page.layers.isVisible() and not button.isChecked() and button.accessibleName() == "Show the layers"
+    page.tools.setEnabled(True)
+    button.click()
+    assert page.layers.isVisible() and page.board.width() > 150
+    page.resize(ROOM_FOR_LAYERS + 200, 500)
+    button.click()
+    assert not page.layers.isVisible(), "it can be had out of the way on a wide one too"
+    page.resize(ROOM_FOR_LAYERS - 60, 500)
+    assert page.layers.isVisible(), "each width remembers what was chosen for it"

@@ -305,17 +305,24 @@ class Session(Shelf):
         Raises:
             BadRecipe, ModelMissing, ModelBroken, ModelRefused, ModelUnfit: nothing was begun.
         """
-        passing = {field: self._inputs.add_passing(data) for field, data in (pictures or {}).items()}
+        passing: dict[str, str] = {}
 
         def told(event: Event) -> None:
             if isinstance(event, (Shown, Failed, Cancelled)):
-                for each in passing.values():
-                    self._inputs.forget(each)
+                for name in passing.values():
+                    self._inputs.forget(name)
             listener(event)
 
-        given = {**given, **{field: each.name for field, each in passing.items()}}
-        recipe, card, cards = self._fitted(plain(self.recipe(kind, given).recipe))
-        passing = {field: self._inputs.stamped(each) for field, each in passing.items()}
+        try:
+            for field, data in (pictures or {}).items():
+                passing[field] = self._inputs.add_passing(data)
+            recipe, card, cards = self._fitted(plain(self.recipe(kind, {**given, **passing}).recipe))
+        except StudioError:
+            for name in passing.values():
+                self._inputs.forget(name)
+            raise
+        for name in passing.values():
+            self._inputs.stamped(name)
         job = self._asides.begin(recipe, told)
         with self._lock:
             self._tasks[job.id] = _Task(job, card, cards)

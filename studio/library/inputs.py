@@ -9,11 +9,10 @@ import contextlib
 import hashlib
 import os
 import re
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import msgspec
 
 from studio.core.files import durable, write_durably
 from studio.core.paths import Paths
@@ -48,11 +47,11 @@ def ending_of(head: bytes) -> str | None:
     return next((ending for begins, ending in _HEADS if head.startswith(begins)), None)
 
 
-class Passing(msgspec.Struct, frozen=True):
-    """A picture that is kept for a moment. `stamp`: when it was touched last; 0 where it was there before."""
+class Passing:
+    """A picture that is kept for a moment, by however many ask for it. `stamp`: when they touched it last."""
 
-    name: str
-    stamp: int
+    def __init__(self, stamp: int) -> None:
+        self.holders, self.stamp = 1, stamp
 
 
 class Inputs:
@@ -60,6 +59,8 @@ class Inputs:
 
     def __init__(self, paths: Paths) -> None:
         self.folder = paths.inputs
+        self._lock = threading.Lock()
+        self._passing: dict[str, Passing] = {}
 
     def path(self, name: str) -> Path:
         """Where a kept picture lies; it counts as used now. Raises NotFound: no such name, or its file is gone."""
@@ -107,25 +108,48 @@ class Inputs:
                 write_durably(self.folder / name, data)
         return name
 
-    def add_passing(self, data: bytes) -> Passing:
-        """Keep a picture for a moment; `forget` takes it away again. Raises as `add_bytes`."""
-        before = {entry.name for entry in self.folder.iterdir()} if self.folder.is_dir() else set()
-        name = self.add_bytes(data)
-        return Passing(name, 0 if name in before else 1)
+    def add_passing(self, data: bytes) -> str:
+        """Keep a picture for a moment; `forget` takes it away again. Returns its name. Raises as `add_bytes`."""
+        with self._lock:
+            before = {entry.name: self._stamp(entry.name) for entry in self._entries()}
+            name = self.add_bytes(data)
+            held = self._passing.get(name)
+            if held is not None and held.stamp == before.get(name):
+                held.holders += 1
+                held.stamp = self._stamp(name)
+            elif name not in before:
+                self._passing[name] = Passing(self._stamp(name))
+            else:  # it was there before, or somebody has named it since: it stays
+                self._passing.pop(name, None)
+        return name
 
-    def stamped(self, passing: Passing) -> Passing:
-        """The same, as it is now: from here on whoever names it keeps it."""
-        with contextlib.suppress(OSError):
-            if passing.stamp:
-                return Passing(passing.name, (self.folder / passing.name).stat().st_mtime_ns)
-        return passing
+    def stamped(self, name: str) -> None:
+        """What was asked to be kept for a moment was named by its own job: whoever names it from here on keeps it."""
+        with self._lock:
+            if name in self._passing:
+                self._passing[name].stamp = self._stamp(name)
 
-    def forget(self, passing: Passing) -> None:
-        """Delete what was kept for a moment, unless it was there before or somebody has named it since."""
-        path = self.folder / passing.name
+    def forget(self, name: str) -> None:
+        """Delete what was kept for a moment, when the last holder lets go, unless somebody has named it since."""
+        with self._lock:
+            held = self._passing.get(name)
+            if held is None:
+                return
+            held.holders -= 1
+            if held.holders == 0:
+                del self._passing[name]
+                if self._stamp(name) == held.stamp:
+                    with contextlib.suppress(OSError):
+                        (self.folder / name).unlink()
+
+    def _entries(self) -> list[Path]:
+        return list(self.folder.iterdir()) if self.folder.is_dir() else []
+
+    def _stamp(self, name: str) -> int:
+        """When it was touched last, in nanoseconds; 0 where it is not."""
         with contextlib.suppress(OSError):
-            if passing.stamp and path.stat().st_mtime_ns == passing.stamp:
-                path.unlink()
+            return (self.folder / name).stat().st_mtime_ns
+        return 0
 
     def clear(self, named: Iterable[str], now: float | None = None) -> tuple[str, ...]:
         """Delete what no one names and no one has touched for a week. Returns the names that went."""

@@ -11,7 +11,7 @@ from PIL import Image
 
 from studio.core.events import Cancelled, Event, Failed, Progress, Shown
 from studio.core.paths import Paths
-from studio.core.problems import BadRecipe
+from studio.core.problems import BadRecipe, StudioError
 from studio.core.works import Change
 from tests.ui.rig import FakeSession
 
@@ -159,3 +159,26 @@ def test_closing_while_something_is_looked_at_waits_for_no_end_that_nobody_is_to
     assert name in session._pool.running()
     session.close()
     assert waited == []
+
+
+def test_two_that_begin_from_the_same_picture_leave_nothing_of_it(session: FakeSession) -> None:
+    old, new, bad = Ear(), Ear(), Ear()
+    picture = png("teal")
+    first = session.aside("image", {"prompt": "hold an apple"}, old, {"image": picture})
+    session.aside("image", {"prompt": "an apple"}, new, {"image": picture})
+    with pytest.raises(StudioError):
+        session.aside("image", {"prompt": "an apple", "model": "gone"}, bad, {"image": picture, "mask": png("white")})
+    session.drop(first)
+    old.end(), new.end()
+    assert list(session.paths.inputs.iterdir()) == []
+
+
+def test_a_job_that_names_the_same_picture_keeps_it(session: FakeSession) -> None:
+    ear = Ear()
+    picture = png("teal")
+    aside = session.aside("image", {"prompt": "hold an apple"}, ear, {"image": picture})
+    (kept,) = session.paths.inputs.iterdir()
+    session._inputs.add_bytes(picture)
+    session.drop(aside)
+    ear.end()
+    assert list(session.paths.inputs.iterdir()) == [kept]

@@ -1,7 +1,9 @@
 """All that CI runs, in order; `run.py test` starts this with the environment's Python.
 
 Every step runs, even after one that failed. pytest comes last, so that its closing line is the last one printed. The
-exit code is that of the first step that failed. With arguments for pytest, only pytest runs.
+exit code is that of the first step that failed. With arguments for pytest, only pytest runs, in one process.
+
+All tests are run in as many processes as there are processors, four at most, each file in one of them.
 
 --offline leaves out what asks the package index. --without-network takes the network away from pytest, where the system
 permits that, which proves that no test needs it; the steps before keep theirs.
@@ -42,13 +44,30 @@ def steps(offline: bool) -> list[Step]:
     return made
 
 
+def processors() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def all_tests(processors: int) -> list[str]:
+    """The arguments for pytest that run them all."""
+    if processors < 2:
+        return []
+    # what a file sets up is set up once; tests/conftest.py puts the slow files first
+    return ["-n", str(min(processors, 4)), "--dist", "loadfile", "--no-loadscope-reorder"]
+
+
 def run(arguments: list[str]) -> int:
     """Run one step from the checkout's folder. Returns its exit code, 128 + n when signal n ended it."""
     return call([sys.executable, *arguments])
 
 
 def call(command: Sequence[str]) -> int:
-    code = subprocess.call(command, cwd=ROOT)
+    # tests start hundreds of processes; without bytecode each would compile the whole studio again
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    code = subprocess.call(command, cwd=ROOT, env=environment)
     return 128 - code if code < 0 else code
 
 
@@ -96,7 +115,7 @@ def main(arguments: list[str]) -> int:
             else "== the tests run WITH the network: this system does not permit to take it away",
             flush=True,
         )  # fmt: skip
-    tests = ["-m", "pytest", *chosen]
+    tests = ["-m", "pytest", *(chosen or all_tests(processors()))]
     code = call([*before, sys.executable, *tests]) if before else run(tests)
     return failed[0][1] if failed else code
 

@@ -12,6 +12,19 @@ from studio.core.paths import Paths
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # the processors are shared with other tests
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# Folders whose files take long. They are begun first, so that no process is left alone with one of them at the end.
+SLOW = ("e2e", "test_run.py", "faults", "engines", "runtime", "ui", "app")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        ranks = {name: rank for rank, name in enumerate(SLOW)}
+        here = Path(__file__).parent
+        items.sort(key=lambda item: ranks.get(item.path.relative_to(here).parts[0], len(SLOW)))
 
 
 @pytest.fixture

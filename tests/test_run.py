@@ -387,6 +387,39 @@ def test_it_is_said_in_one_line_whether_the_network_was_taken_away(
     assert ran[1] == [sys.executable, "-m", "pytest", "-k", "x"] and capsys.readouterr().out == ""
 
 
+# -- all tests ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("processors", "processes"), [(2, "2"), (4, "4"), (64, "4")])
+def test_all_tests_share_the_processors(processors: int, processes: str) -> None:
+    given = checks.all_tests(processors)
+    assert given[given.index("-n") + 1] == processes
+    assert checks.all_tests(1) == []
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [(0, 0), (1, 1), (139, 139)])
+def test_all_tests_run_after_the_checks_and_chosen_ones_in_one_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, exit_code: int
+) -> None:
+    ran: list[list[str]] = []
+
+    def call(command: list[str]) -> int:
+        ran.append(command[1:])
+        return code if "pytest" in command else 0
+
+    monkeypatch.setattr(checks, "call", call)
+    monkeypatch.setattr(checks, "processors", lambda: 2)
+    assert checks.main(["--offline"]) == exit_code
+    assert len(ran) == len(checks.steps(True)) + 1 and ran[-1] == ["-m", "pytest", *checks.all_tests(2)]
+    assert capsys.readouterr().out.splitlines().count("== tests") == 1
+    assert checks.main(["tests/core"]) == exit_code and ran[-1] == ["-m", "pytest", "tests/core"]
+
+
+def test_processes_of_the_tests_keep_what_they_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert checks.call([sys.executable, "-c", "import sys; sys.exit(sys.dont_write_bytecode)"]) == 0
+
+
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
 
 

@@ -24,6 +24,7 @@ from studio.core.recipes import CARRIED_LIMIT, ExportRecipe, ImageRecipe, TextRe
 from studio.core.works import Change
 from studio.library.carried import FILE_LIMIT
 from tests.app.rig import CARD, OneModel, Rig
+from tests.effort import effort
 
 
 def told(session: Rig, **what: Any) -> bool:
@@ -225,19 +226,13 @@ def test_ten_thousand_works_are_searched_in_less_than_a_tenth_of_a_second(paths:
         session._works.add(works)
 
         def fastest(**how: Any) -> float:
-            taken = []
-            for _ in range(5):
-                began = time.perf_counter()
-                session.works(**how)
-                taken.append(time.perf_counter() - began)
-            return min(taken)
+            return min(effort(lambda: session.works(**how)) for _ in range(3))
 
         assert [w.title for w in session.works(search="number 77 fox", limit=1)] == ["Number 9977"]
         for how in ({"search": "fox nowhere"}, {"search": "nowhere"}, {"starred": True}, {"search": "fox"}):
             assert fastest(**how) < 0.1, how
-        began = time.perf_counter()
         assert session.count_works("text") == 10_000
-        assert time.perf_counter() - began < 0.1
+        assert effort(lambda: session.count_works("text")) < 0.1
 
 
 # -- conversations
@@ -437,9 +432,7 @@ def test_a_large_file_is_only_compared_with_the_library(paths: Paths, tmp_path: 
         stream.write(WRITTEN + b" ")
         stream.truncate(FILE_LIMIT + 1)
     with Rig(paths) as session:
-        began = time.monotonic()
-        assert session.recipe_in(large) is None
-        assert time.monotonic() - began < 1
+        assert effort(lambda: session.recipe_in(large)) < 1 and session.recipe_in(large) is None
         from studio.core.files import sha256_of
         from studio.core.works import Asset, Work
 
@@ -452,7 +445,7 @@ def test_a_large_file_is_only_compared_with_the_library(paths: Paths, tmp_path: 
         assert session.recipe_in(large) == RECIPE
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 def test_a_file_that_cannot_be_read_is_a_sentence(paths: Paths, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")

@@ -167,7 +167,7 @@ def test_on_a_terminal_progress_is_drawn_and_ctrl_c_cancels_properly(studio: Stu
     assert process.wait(60) == 130
     os.close(leader)
     assert b"Traceback" not in drawn
-    _, alive = psutil.wait_procs(workers, timeout=2)
+    _, alive = psutil.wait_procs(workers, timeout=20)
     assert alive == []
     last = studio.json("jobs", "--limit", "1")["jobs"][0]
     assert last["state"] == "cancelled"

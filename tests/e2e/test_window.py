@@ -27,27 +27,29 @@ from studio.ui.desk import Desk
 from studio.ui.sound import read_wav
 from studio.ui.window import Window
 
-LONGEST_STALL = 0.5  # s; the window aims at 0.05, but machines that run tests are busy
+LONGEST_TURN = 0.25  # s of the processor; the window aims at 0.05
 
 
 class Heart:
-    """Beats every 5 ms on the main thread, and remembers the longest gap."""
+    """Beats every 5 ms on the main thread, and remembers how long and how much that thread worked between two."""
 
     def __init__(self, parent: Window) -> None:
         self.gaps: list[float] = []
-        self._last = time.perf_counter()
+        self.turns: list[float] = []  # processor time, which a busy machine changes little
+        self._last, self._worked = time.perf_counter(), time.thread_time()
         self._timer = QTimer(parent, interval=5)
         self._timer.timeout.connect(self._beat)
         self._timer.start()
 
     def _beat(self) -> None:
-        now = time.perf_counter()
+        now, worked = time.perf_counter(), time.thread_time()
         self.gaps.append(now - self._last)
-        self._last = now
+        self.turns.append(worked - self._worked)
+        self._last, self._worked = now, worked
 
     def stop(self) -> float:
         self._timer.stop()
-        return max(self.gaps)
+        return max(self.turns)
 
 
 @pytest.fixture
@@ -118,11 +120,12 @@ def test_three_lanes_work_at_once_and_the_window_stays_awake(
     until(lambda: all(len(window.tabs[k].history.model.works) == n for k, n in (("text", 1), ("image", 2))))
     longest = heart.stop()
     late = sum(gap > 0.05 for gap in heart.gaps)
-    record_property("longest_stall_ms", round(longest * 1000))
-    print(f"\nlongest stall {longest * 1000:.0f} ms, {late} above 50 ms, of {len(heart.gaps)} beats")
+    stall = round(max(heart.gaps) * 1000)
+    record_property("longest_stall_ms", stall)
+    print(f"\nlongest turn {longest * 1000:.0f} ms, stall {stall} ms, {late} above 50 ms, of {len(heart.gaps)} beats")
     assert {k: desk.track.jobs[j].state for k, j in jobs.items()} == dict.fromkeys(jobs, JobState.FINISHED)
     assert {"text", "image", "speech"} in together
-    assert longest < LONGEST_STALL
+    assert longest < LONGEST_TURN
 
     # 2. what is on the screen
     until(lambda: tabs["text"].page.turns[0].answers[0].text.toPlainText().strip())

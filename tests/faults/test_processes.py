@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from studio.core.cards import ModelCard, Needs
@@ -20,6 +19,7 @@ from studio.core.jobs import JobState
 from studio.core.paths import Paths
 from studio.runtime import watch
 from tests.app.rig import CARD, Rig
+from tests.effort import effort
 from tests.runtime.test_pool import CARD as POOL_CARD
 from tests.runtime.test_pool import Rig as PoolRig
 from tests.runtime.test_pool import _gone
@@ -105,11 +105,11 @@ def test_a_sleep_of_the_computer_is_no_hang_and_costs_no_job_its_grace(tmp_path:
     def clock() -> float:
         return now[0] + time.monotonic()
 
-    rig = PoolRig(tmp_path, grace=3.0)
+    rig = PoolRig(tmp_path, grace=20.0)
     rig.pool.close()
     from studio.runtime.pool import Pool
 
-    rig.pool = Pool(rig.notes, rig.log, grace_seconds=3.0, make_link=rig._link, clock=clock)
+    rig.pool = Pool(rig.notes, rig.log, grace_seconds=20.0, make_link=rig._link, clock=clock)
     try:
         rig.add("a", "say x; stuck 1.5; save kept; sleep 60")
         rig.running("a")
@@ -131,7 +131,7 @@ def test_what_a_killed_worker_had_started_goes_with_it(rig: PoolRig, tmp_path: P
     child = int((tmp_path / "pid").read_text())
     os.kill(rig.links[0].pid, signal.SIGKILL)
     rig.notes.end_of("a")
-    until(lambda: _gone(child), 5)
+    until(lambda: _gone(child))
 
 
 def test_a_kill_by_the_system_for_want_of_memory_is_called_that(rig: PoolRig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,14 +401,14 @@ def test_ten_thousand_waiting_jobs_are_taken_up_in_one_go(paths: Paths) -> None:
             ((f"j{n:012d}", n, recipe) for n in range(10_000)),
         )
     database.close()
-    began = psutil.Process().cpu_times().user
     with Rig(paths) as session:
         session.pause()
-        assert len(session.resume_waiting().jobs) == 10_000
+        taken: list[str] = []
+        # one transaction each would take minutes
+        assert effort(lambda: taken.extend(session.resume_waiting().jobs)) < 20
+        assert len(taken) == 10_000
         assert session.queue()[:2] == ["j000000000000", "j000000000001"]
         session.move("j000000009999", before="j000000000000")
         assert session.queue()[0] == "j000000009999"
         session.cancel("j000000000005")
         assert session.job("j000000000005").state is JobState.CANCELLED
-    # one transaction each would take minutes; this is seconds of processor time on any machine
-    assert psutil.Process().cpu_times().user - began < 30

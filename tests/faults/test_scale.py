@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from PySide6.QtCore import QTimer
 
@@ -17,6 +15,7 @@ from studio.core.recipes import ImageRecipe
 from studio.library.database import Database
 from studio.library.jobs import to_json
 from tests.app.rig import Rig
+from tests.effort import effort
 
 WORKS, JOBS = 100_000, 10_000
 
@@ -47,14 +46,6 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Paths:
     return paths
 
 
-def seconds_of(work: Callable[[], Any]) -> float:
-    """Processor time, which a busy machine does not change."""
-    me = psutil.Process()
-    before = me.cpu_times().user + me.cpu_times().system
-    work()
-    return me.cpu_times().user + me.cpu_times().system - before
-
-
 def test_a_start_reads_a_page_and_not_the_library(large: Paths) -> None:
     def start() -> None:
         with Rig(large) as session:
@@ -70,9 +61,9 @@ def test_a_start_reads_a_page_and_not_the_library(large: Paths) -> None:
             session.works(limit=100)
             session.count_works()
 
-    base = min(seconds_of(start_small) for _ in range(3))
-    # a hundred thousand works and a look through the database cost less than a second more than none
-    assert min(seconds_of(start) for _ in range(3)) < base + 1.0
+    base = min(effort(start_small) for _ in range(3))
+    # a hundred thousand works cost less than a second more than none
+    assert min(effort(start) for _ in range(3)) < base + 1.0
 
 
 def test_the_window_goes_on_while_ten_thousand_jobs_are_taken_up(large: Paths, qtbot: Any, tmp_path: Path) -> None:
@@ -80,17 +71,20 @@ def test_the_window_goes_on_while_ten_thousand_jobs_are_taken_up(large: Paths, q
     from tests.ui.rig import Rig as Window
 
     rig = Window(qtbot, Paths(tmp_path), opened=False)
-    beats: list[float] = []
+    turns: list[float] = []  # when the loop turned, in processor time of the window's thread
     timer = QTimer(rig.window, interval=5)
-    timer.timeout.connect(lambda: beats.append(time.monotonic()))
+    timer.timeout.connect(lambda: turns.append(time.thread_time()))
     rig.session = FakeSession(large, keep_pause=True)
     timer.start()
+    began, window_began = time.process_time(), time.thread_time()
     rig.desk.open(rig.session)
     rig.until(lambda: len(rig.desk.track.waiting()) == JOBS and len(rig.desk.track.order) == JOBS, 120)
     timer.stop()
-    gaps = [b - a for a, b in itertools.pairwise(beats)]
-    print(f"longest stall {max(gaps):.3f} s")
-    assert max(gaps) < 1.0, f"the window stood still for {max(gaps):.2f} s"
+    beside = time.process_time() - began - (time.thread_time() - window_began)
+    longest = max(b - a for a, b in itertools.pairwise([window_began, *turns]))
+    print(f"longest turn {longest:.3f} s, {beside:.3f} s beside the window, {len(turns)} turns")
+    # reading ten thousand is the work of another thread; what the window does of it comes in small pieces
+    assert len(turns) > 10 and longest < beside / 2
     rig.window.toggle_queue()
     rig.until(lambda: rig.window.queue.model.rowCount() == JOBS)
     rig.close()

@@ -167,22 +167,19 @@ def test_writers_do_not_wait_for_a_backup_and_it_shows_one_moment(
     def slow(db: apsw.Connection) -> tuple[int, int, int]:
         counted = real(db)
         in_the_middle.set()  # counted, and nothing copied yet
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         return counted
 
     monkeypatch.setattr(backups_module, "_count", slow)
     thread = threading.Thread(target=back_up, args=(database, paths.backups))
     thread.start()
     assert in_the_middle.wait(20)
-    begun = time.monotonic()
     for _ in range(20):
         change(database)
     database.rows("select count(*) from jobs")
-    took = time.monotonic() - begun
-    assert thread.is_alive()
+    assert thread.is_alive(), "the backup waits for them, and not they for it"
     go_on.set()
     thread.join()
-    assert took < 2, "twenty commits, each flushed"
     (made,) = backups(paths.backups)
     assert made.jobs == 1 and verify(made.path)
 

@@ -7,7 +7,6 @@ import json
 import os
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from studio.library import prompts as kept
 from studio.library.files import Files
 from studio.library.inputs import Inputs
 from studio.library.prompts import Prompts, lasting
+from tests.effort import effort
 
 A1111 = "name,prompt,negative_prompt\r\n"
 
@@ -352,9 +352,8 @@ def test_a_thousand_lists_are_found_quickly(store: Prompts) -> None:
     folder = store.make_folder()
     for at in range(1_000):
         os.close(os.open(folder / f"l{at}.txt", os.O_CREAT))
-    begun = time.perf_counter()
     assert len(store.wildcards()) == 1_000
-    assert time.perf_counter() - begun < 1
+    assert effort(store.wildcards) < 1
 
 
 # -- words
@@ -446,10 +445,8 @@ def test_words_are_held_to_their_bounds(store: Prompts) -> None:
     fill(store, {"a.txt": "__b__\n", "b.txt": "__a__\n"})
     with pytest.raises(BadRecipe, match="names itself"):
         store.worded({"prompt": "__a__"})
-    begun = time.perf_counter()
-    store.worded({"prompt": "<lora:x:" * (PROMPT_LIMIT // 8)}, [lora("x")])
-    store.worded({"prompt": "".join(map(chr, range(0xE000, 0xF8FF))) + "<lora:y:1>"}, [lora("x")])
-    assert time.perf_counter() - begun < 3
+    for long in ("<lora:x:" * (PROMPT_LIMIT // 8), "".join(map(chr, range(0xE000, 0xF8FF))) + "<lora:y:1>"):
+        assert effort(lambda long=long: store.worded({"prompt": long}, [lora("x")])) < 3
 
 
 @given(st.text("abc,_{}|<>:lora() \\$2é🎉\n", max_size=60), st.integers(0, SEED_LIMIT - 1), st.integers(1, 3))

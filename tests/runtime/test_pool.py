@@ -182,10 +182,8 @@ def test_a_job_deaf_to_cancel_is_killed_and_a_fresh_worker_is_warmed(rig: Rig) -
     rig.add("a", "say x; stuck 60")
     rig.running("a")
     time.sleep(0.3)  # between its word and its sleep it would hear
-    began = time.monotonic()
     rig.pool.cancel("a")
     assert rig.notes.end_of("a") == ("cancelled", None)
-    assert time.monotonic() - began < 20
     deadline = time.monotonic() + 20
     while not any(v.model == "fake" and v.idle for v, _ in rig.pool.workers()):
         assert time.monotonic() < deadline
@@ -316,7 +314,7 @@ def test_closing_ends_workers_and_what_they_started(tmp_path: Path) -> None:
     child = int((tmp_path / "pid").read_text())
     worker = rig.links[0].pid
     rig.pool.close()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while not (_gone(child) and _gone(worker)):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -343,13 +341,13 @@ def test_no_worker_outlives_a_killed_studio(tmp_path: Path, script: str) -> None
     worker = int(studio.stdout.readline())
     child = int((tmp_path / "pid").read_text())
     os.kill(studio.pid, signal.SIGKILL)
-    killed = time.monotonic()
     studio.communicate()  # and close its pipe
+    deadline = time.monotonic() + 20  # it would sleep for longer
     while not _gone(worker):
-        assert time.monotonic() - killed < 2
+        assert time.monotonic() < deadline
         time.sleep(0.02)
     while not _gone(child):
-        assert time.monotonic() - killed < 2
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
@@ -358,7 +356,7 @@ def test_a_worker_whose_library_holds_the_global_lock_does_not_outlive_its_studi
     import sys
 
     # sleep() of a PyDLL keeps the global lock: no thread of the worker can run, as while a model loads
-    hold = "import ctypes; ctypes.PyDLL(None).sleep(30)"
+    hold = "import ctypes; ctypes.PyDLL(None).sleep(60)"
     worker = (
         "import os; from studio.runtime.orphans import die_with_parent; "
         f"die_with_parent(os.getppid()); print(1, flush=True); {hold}"
@@ -374,10 +372,10 @@ def test_a_worker_whose_library_holds_the_global_lock_does_not_outlive_its_studi
     time.sleep(0.2)
     assert not _gone(pid)
     studio.kill()
-    killed = time.monotonic()
     studio.communicate()  # and close its pipe
+    deadline = time.monotonic() + 20  # it would sleep for longer
     while not _gone(pid):
-        assert time.monotonic() - killed < 2
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 

@@ -111,10 +111,10 @@ def test_one_that_fails_does_not_take_the_rest_with_it(bridge: Bridge, qtbot: Qt
         bridge.call(bad)
         bridge.post(Log(job="a", text="after"))
         bridge.call(lambda: told.append("and on"))
-        qtbot.waitUntil(lambda: told == ["before", "after", "and on"])
+        qtbot.waitUntil(lambda: told == ["before", "after", "and on"], timeout=30_000)
     assert [kind for kind, _, _ in caught] == [ZeroDivisionError]
     bridge.post(Log(job="a", text="later"))
-    qtbot.waitUntil(lambda: told[-1] == "later")
+    qtbot.waitUntil(lambda: told[-1] == "later", timeout=30_000)
 
 
 def test_results_come_on_the_main_thread_and_problems_too(tasks: Tasks, qtbot: QtBot) -> None:
@@ -130,7 +130,7 @@ def test_results_come_on_the_main_thread_and_problems_too(tasks: Tasks, qtbot: Q
         told.append((threading.current_thread(), what))
 
     tasks.read(owner, threading.current_thread, lambda thread: keep(thread is threading.main_thread()))
-    qtbot.waitUntil(lambda: len(told) == 1)
+    qtbot.waitUntil(lambda: len(told) == 1, timeout=30_000)
     assert told[0] == (threading.main_thread(), False)
     for work in (
         fail(BadRecipe("No.", field="seed")),
@@ -138,7 +138,7 @@ def test_results_come_on_the_main_thread_and_problems_too(tasks: Tasks, qtbot: Q
         fail(KeyError()),
     ):
         tasks.write(owner, work, lambda _: keep("done"), keep)
-    qtbot.waitUntil(lambda: len(told) == 4)
+    qtbot.waitUntil(lambda: len(told) == 4, timeout=30_000)
     ours, disk, strange = [what for _, what in told[1:]]
     assert (ours.sentence, ours.field) == ("No.", "seed")
     assert disk.code == "file_error" and "Permission denied" in disk.sentence
@@ -161,7 +161,7 @@ def test_a_result_for_someone_who_is_gone_is_dropped(tasks: Tasks, qtbot: QtBot)
     go_on.set()
     for kind in (tasks.read, tasks.write, tasks.picture):
         kind(here, lambda: 1, lambda _: told.append("here"))
-    qtbot.waitUntil(lambda: told.count("here") == 3)
+    qtbot.waitUntil(lambda: told.count("here") == 3, timeout=30_000)
     assert "gone" not in told
 
 
@@ -179,10 +179,10 @@ def test_writes_keep_their_order_and_reads_do_not_wait_for_them(tasks: Tasks, qt
         tasks.write(owner, write, told.append)
     read: list[int] = []
     tasks.read(owner, lambda: 7, read.append)
-    qtbot.waitUntil(lambda: read == [7])
+    qtbot.waitUntil(lambda: read == [7], timeout=30_000)
     assert not written
     go_on.set()
-    qtbot.waitUntil(lambda: len(told) == 200)
+    qtbot.waitUntil(lambda: len(told) == 200, timeout=30_000)
     assert written == told == list(range(200))
 
 
@@ -231,8 +231,8 @@ def test_an_end_that_comes_before_the_job_is_known_is_told_once_it_is(desk: Desk
     problem = Problem("not_saved", "No room.")
     for event in (Queued(job="j"), Started(job="j"), Failed(job="j", problem=problem)):
         desk.bridge.post(event)
-    qtbot.waitUntil(lambda: "j" in desk.track.jobs and desk.track.jobs["j"].state.ended)
+    qtbot.waitUntil(lambda: "j" in desk.track.jobs and desk.track.jobs["j"].state.ended, timeout=30_000)
     desk.track.put(Job(id="j", seq=1, recipe=TextRecipe(model="m", prompt="words")))
-    qtbot.waitUntil(lambda: ("Failed", "text") in kinds)
+    qtbot.waitUntil(lambda: ("Failed", "text") in kinds, timeout=30_000)
     assert [name for name, kind in kinds if kind] == ["Failed"]
     assert desk.track.jobs["j"].problem == problem

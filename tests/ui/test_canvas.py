@@ -352,7 +352,7 @@ def test_half_size_copies_are_made_when_there_is_time_and_look_the_same(canvas: 
     layer = canvas._layer
     assert layer is not None and len(layer.levels) == 1
     before = seen(canvas)
-    qtbot.waitUntil(lambda: len(layer.levels) == 5)
+    qtbot.waitUntil(lambda: len(layer.levels) == 5, timeout=30_000)
     assert layer.level(300, 300).width() == 375
     after = seen(canvas)
     for x, y in ((200, 150), (450, 150), (200, 400), (450, 400), (320, 200), (328, 200)):
@@ -612,7 +612,7 @@ def test_the_focus_ring_shows_for_the_keyboard_and_not_for_the_mouse(canvas: Can
     accent = QColor(theme.DARK.accent)
     canvas.clearFocus()
     canvas.setFocus(Qt.FocusReason.TabFocusReason)
-    qtbot.waitUntil(canvas.hasFocus)
+    qtbot.waitUntil(canvas.hasFocus, timeout=30_000)
     assert near(colour(canvas, 1, 270), accent)
     QTest.mouseClick(canvas, LEFT, pos=QPoint(10, 10))
     assert not near(colour(canvas, 1, 270), accent)

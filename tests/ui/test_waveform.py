@@ -52,7 +52,7 @@ def wave(qtbot: QtBot, qapp: QApplication) -> Iterator[Watched]:
     qtbot.waitExposed(made)
     made.activateWindow()
     made.setFocus()
-    qtbot.waitUntil(made.hasFocus)
+    qtbot.waitUntil(made.hasFocus, timeout=30_000)
     yield made
     qapp.setStyleSheet("")
 
@@ -195,11 +195,11 @@ def test_the_page_turns_when_the_playhead_leaves_it(wave: Watched) -> None:
 
 def test_only_the_strip_around_the_playhead_is_painted_as_it_moves(wave: Watched, qtbot: QtBot) -> None:
     wave.set_position(6.0)
-    qtbot.waitUntil(lambda: bool(wave.strips))
+    qtbot.waitUntil(lambda: bool(wave.strips), timeout=30_000)
     QApplication.processEvents()
     wave.strips.clear()
     wave.set_position(6.05)
-    qtbot.waitUntil(lambda: bool(wave.strips))
+    qtbot.waitUntil(lambda: bool(wave.strips), timeout=30_000)
     (left, right), *more = wave.strips
     assert not more and left < at(6.0).x() < at(6.05).x() < right and right - left < 40
 

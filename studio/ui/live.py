@@ -38,6 +38,7 @@ class Live(QObject):
         self._wanted: tuple[dict[str, Any], Pictures] | None = None
         self._turn = 0  # of requests; events of earlier ones are out of date
         self._running = ""
+        self._ended = -1  # the newest turn whose end was told
         self._source: Callable[[], tuple[dict[str, Any], Pictures] | None] = lambda: None
         self._soon = QTimer(self, singleShot=True, interval=REST)
         self._soon.timeout.connect(self._ask)
@@ -84,7 +85,7 @@ class Live(QObject):
 
         def begun(aside: str) -> None:
             if turn == self._turn:
-                self._running = aside
+                self._running = "" if turn == self._ended else aside  # its end may be told first
             else:  # something changed meanwhile
                 session.drop(aside)
 
@@ -100,13 +101,13 @@ class Live(QObject):
         if isinstance(event, Preview):
             self._show(event.jpeg, False)
         elif isinstance(event, Shown):
-            self._running = ""
+            self._running, self._ended = "", turn
             self._show(event.data, True)
         elif isinstance(event, Failed):
-            self._running = ""
+            self._running, self._ended = "", turn
             self.refused.emit(event.problem)
         elif isinstance(event, Cancelled):
-            self._running = ""
+            self._running, self._ended = "", turn
 
     def _show(self, data: bytes, done: bool) -> None:
         image = QImage.fromData(data)

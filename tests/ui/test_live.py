@@ -119,3 +119,20 @@ def test_a_mask_that_is_drawn_is_followed_too(rig: Any) -> None:
     rig.until(lambda: tab.live._running == "")
     rig.until(lambda: not list(rig.session.paths.inputs.iterdir()))
     assert len(rig.session.works()) == 1
+
+
+def test_an_end_that_is_told_before_the_beginning_leaves_nothing_running(rig: Any) -> None:
+    live = rig.tab("image").live
+    begun: list[Any] = []
+    real, rig.desk.tasks.write = rig.desk.tasks.write, lambda owner, work, then, refused: begun.append((work, then))
+    live.start(lambda: ({"prompt": "an apple", "model": "painter"}, dict))
+    rig.until(lambda: begun)
+    rig.desk.tasks.write = real
+    work, then = begun[0]
+    shown: list[Any] = []
+    live.shown.connect(lambda image, done: shown.append(done))
+    name = work()
+    rig.until(lambda: True in shown)
+    then(name)
+    assert live._running == ""
+    live.stop()

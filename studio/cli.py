@@ -34,7 +34,14 @@ VERBS = {
     "edit": "edit",
     "upscale": "upscale",
     "cutout": "cutout",
+    "data": "dataset",
+    "convert": "convert",
 }  # the command's word -> kind of work
+# the command's two words -> kind of work
+PAIRS = {
+    "train": {"text": "train-text", "image": "train-image"},
+    "evaluate": {"text": "evaluate-text", "image": "evaluate-image", "speech": "evaluate-speech"},
+}
 
 EXIT_PROBLEM, EXIT_USAGE, EXIT_CANCELLED = 1, 2, 130
 
@@ -94,12 +101,26 @@ def parser() -> argparse.ArgumentParser:
     about = {
         "text": "write a text", "image": "paint a picture", "speak": "read a text aloud",
         "edit": "cut, turn, resize or recolour a picture", "upscale": "enlarge a picture",
-        "cutout": "make a picture's background transparent",
+        "cutout": "make a picture's background transparent", "data": "make a data set of files and folders",
+        "convert": "write a text model, with its LoRAs, as another file",
     }  # fmt: skip
     for verb, kind in VERBS.items():
         sub = _command(commands, verb, about[verb], _make)
         sub.set_defaults(kind=kind)
         _add_fields(sub, kind)
+
+    pairs = {"train": "make a model one's own", "evaluate": "measure what models make"}
+    what = {"text": "texts", "image": "pictures", "speech": "speech"}
+    for verb, kinds in PAIRS.items():
+        both = commands.add_parser(verb, help=pairs[verb], description=pairs[verb][:1].upper() + pairs[verb][1:] + ".")
+        inner = both.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)
+        for word, kind in kinds.items():
+            sub = _command(inner, word, f"{pairs[verb]}: {what[word]}", _make)
+            sub.set_defaults(kind=kind)
+            _add_fields(sub, kind)
+
+    sub = _command(commands, "datasets", "list data sets, newest first", _datasets)
+    sub.add_argument("--remove", metavar="ID", help="delete a data set, for good")
 
     sub = _command(commands, "grid", "paint variations side by side, and a labelled sheet of them", _grid)
     sub.set_defaults(kind="image")
@@ -160,7 +181,9 @@ def _command(commands: Any, name: str, help: str, run: Any) -> argparse.Argument
 def _add_fields(sub: argparse.ArgumentParser, kind: str) -> None:
     words = WORDS.get(kind, "")
     for field in fields(RECIPES[kind]):
-        if field.required and field.refers == "picture":
+        if field.required and field.type == "strings":
+            sub.add_argument(field.name, metavar="PATH", nargs="+", help=field.help)
+        elif field.required and field.refers == "picture":
             sub.add_argument(field.name, metavar="PICTURE", help=f"{field.help}")
         elif field.name == words:
             sub.add_argument("words", metavar=words.upper(), nargs="?", help=f"{field.help} “-” reads standard input.")
@@ -184,6 +207,13 @@ def _add_field(sub: argparse.ArgumentParser, field: Field) -> None:
         sub.add_argument(*names, action="store_true", **common)
     elif field.type == "strings":
         sub.add_argument(*names, action="append", metavar="STRING", **common)
+    elif field.type == "choices":
+        sub.add_argument(
+            *names,
+            type=lambda text: [part.strip() for part in text.split(",") if part.strip()],
+            metavar=",".join(field.choices[:3]) + ",…",
+            **common,
+        )
     elif field.type == "choice":
         sub.add_argument(*names, choices=field.choices, **common)
     elif field.type == "structs" and field.item is not None:
@@ -499,6 +529,24 @@ def _models(options: argparse.Namespace) -> int:
             print(f"{card.id:28} {card.kind:7} {shown(card.name)} ({card.family or card.format}{licence})")
         for _, problem in broken:
             print(f"{problem.sentence} {problem.hint}", file=sys.stderr)
+        return 0
+
+
+def _datasets(options: argparse.Namespace) -> int:
+    from studio.core.text import shown
+
+    with _session() as session:
+        if options.remove:
+            session.remove_dataset(session.dataset(options.remove).id)
+        found = session.datasets()
+        if options.json:
+            print(msgspec.json.encode({"datasets": found}).decode())
+            return 0
+        for each in found:
+            rows = ", ".join(f"{split.rows:,} {name}" for name, split in each.splits.items() if split.rows)
+            print(f"{each.id:32} {each.shape:8} {rows}  {shown(each.name)}")
+        if not found:
+            print("There are no data sets yet. “studio data FILE” makes one.")
         return 0
 
 

@@ -117,7 +117,8 @@ def test_the_index_is_asked_about_compiled_packages_and_about_others_only_where_
 def test_everything_the_studio_imports_is_declared() -> None:
     modules = importlib.metadata.packages_distributions()
     declared = {
-        canonicalize_name(requirement.name) for requirement in [*DECLARED, *EXTRAS["starter"], *EXTRAS["window"]]
+        canonicalize_name(requirement.name)
+        for requirement in [*DECLARED, *EXTRAS["starter"], *EXTRAS["learn"], *EXTRAS["window"]]
     }
     undeclared = set()
     for path in (ROOT / "studio").rglob("*.py"):
@@ -139,7 +140,10 @@ def test_everything_the_studio_imports_is_declared() -> None:
 def test_every_dependency_and_starter_has_its_licence_written_down() -> None:
     text = (ROOT / "LICENSES.md").read_text(encoding="utf-8")
     named = {canonicalize_name(name) for name in re.findall(r"^\| `([^`]+)`", text, re.MULTILINE)}
-    wanted = {canonicalize_name(requirement.name) for requirement in [*DECLARED, *EXTRAS["starter"], *EXTRAS["window"]]}
+    wanted = {
+        canonicalize_name(requirement.name)
+        for requirement in [*DECLARED, *EXTRAS["starter"], *EXTRAS["learn"], *EXTRAS["window"]]
+    }
     assert wanted <= named
     assert "GNU GENERAL PUBLIC LICENSE" in (ROOT / "LICENSE").read_text()
     assert PROJECT["license"] == "GPL-3.0-or-later"

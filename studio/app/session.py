@@ -19,19 +19,23 @@ from studio.app import fit
 from studio.app.asides import Asides, plain
 from studio.app.ends import ATTEMPTS, Ends, set_aside
 from studio.app.groups import Groups, Host, Ready
+from studio.app.learning import CARDS as LEARNING
+from studio.app.learning import anew, begun, titled
 from studio.app.machine import is_alive, physical_cores, this_process
 from studio.app.models import Models
 from studio.app.names import Names
 from studio.app.settings import load_settings, save_settings
 from studio.app.shelf import Shelf
 from studio.core.cards import ModelCard
+from studio.core.elo import Vote
 from studio.core.events import Again, Cancelled, EndEvent, Event, Failed, Held, Queued, Shown
 from studio.core.grids import Axis, Group
 from studio.core.jobs import Job, JobState
 from studio.core.lanes import Lane
+from studio.core.learning import Dataset, EvaluateSpeechRecipe
 from studio.core.paths import Paths
 from studio.core.plans import MEMORY_MODES, SPEEDS, Plan
-from studio.core.problems import NotFound, NotRead, NotSaved, Problem, StudioError
+from studio.core.problems import BadRecipe, NotFound, NotRead, NotSaved, Problem, StudioError
 from studio.core.recipes import (
     Checked,
     EditRecipe,
@@ -39,6 +43,7 @@ from studio.core.recipes import (
     ImageRecipe,
     MadeWith,
     Recipe,
+    SearchRecipe,
     SheetRecipe,
     UpscaleRecipe,
     check,
@@ -53,10 +58,12 @@ from studio.library import restore
 from studio.library.backups import back_up, due
 from studio.library.conversations import Conversations
 from studio.library.database import Database
+from studio.library.datasets import Datasets
 from studio.library.exports import asks_size, check_target
 from studio.library.files import Files
 from studio.library.inputs import Inputs
-from studio.library.jobs import BadTransition, Jobs
+from studio.library.jobs import BadTransition, Jobs, new_id
+from studio.library.votes import Votes
 from studio.library.works import Works
 from studio.models.memory import estimate
 from studio.runtime import messages as m
@@ -137,7 +144,11 @@ class Session(Shelf):
         library = Works(self._database), Conversations(self._database), Files(paths), Inputs(paths)
         super().__init__(*library, self._told_all)
         self._models = Models(paths, self._database)
-        self._names = Names(self._inputs, lambda kind, name: self._models.choose(kind, name), self.work, self.path)
+        self._datasets = Datasets(paths)
+        self._votes = Votes(paths)
+        self._names = Names(
+            self._inputs, lambda kind, name: self._models.choose(kind, name), self.work, self.path, self._datasets.card
+        )
         self._asides = Asides(self._files)
         self._ends = Ends(self._database, self._jobs, self._works, self._files, self._ended_as, self._all_well)
         host = Host(
@@ -236,16 +247,33 @@ class Session(Shelf):
             to = str(Path(recipe.to).absolute())  # the worker lives in another folder
             check_target(work.kind, to, recipe.overwrite, self.path(work))
             return msgspec.structs.replace(recipe, work=work.id, to=to), _EXPORT_CARD, {}
+        if isinstance(recipe, EvaluateSpeechRecipe):
+            recipe = msgspec.structs.replace(recipe, sounds=self._sounds(recipe.sounds))
+        recipe = begun(recipe, self.model, lambda: new_id("r"))
         wanted = kind_of(recipe), model_of(recipe)
         card = known.get(wanted) if known is not None else None
         card = card or self._card_of(recipe)
         if known is not None:
             known[wanted] = card
         recipe, cards = self._names.resolved(fit.fitted(recipe, card), card)
-        return recipe, card, cards
+        if isinstance(recipe, SearchRecipe):
+            inner, of_inner = self._names.resolved(recipe.training, card)
+            recipe, cards = msgspec.structs.replace(recipe, training=inner), {**cards, **of_inner}
+        return titled(recipe, cards), card, cards
+
+    def _sounds(self, named: str) -> str:
+        """The file of a spoken work that is named by its id; anything else stays."""
+        if not named.startswith("w") or Path(named).exists():
+            return named
+        try:
+            return str(self.path(self.work(named)))
+        except NotFound:
+            return named
 
     def _card_of(self, recipe: Recipe) -> ModelCard:
         """The card of the model that makes this recipe, or of the engine that needs none."""
+        if (card := LEARNING.get(kind_of(recipe))) is not None:
+            return card
         if isinstance(recipe, EditRecipe):
             return _EDIT_CARD
         if isinstance(recipe, SheetRecipe):
@@ -266,13 +294,14 @@ class Session(Shelf):
     def redo(self, work_id: str) -> Job:
         """Make a work again, in the circumstances it was first made in."""
         work = self.work(work_id)
-        return self.submit(work.recipe, redo_of=work.id)
+        return self.submit(anew(work.recipe), redo_of=work.id)
 
     def retry(self, job_id: str) -> Job:
         """Run an ended job's recipe once more, as a new job; also one of an earlier session. A lost cell of a grid
         takes its place there again."""
         job = self.job(job_id)
-        return self._groups.retry(job) or self.submit(job.recipe)
+        recipe = anew(job.recipe) if job.state is JobState.FINISHED else job.recipe  # others go on where they were
+        return self._groups.retry(job) or self.submit(recipe)
 
     def export(
         self, work_id: str, to: Path, *, quality: int = 90, overwrite: bool = False, metadata: bool = True
@@ -531,6 +560,35 @@ class Session(Shelf):
         }
         return self._models.choose(kind, name_or_path or preferred.get(kind, ""))
 
+    def datasets(self) -> list[Dataset]:
+        """Data sets, newest first."""
+        return self._datasets.all()
+
+    def dataset(self, name: str) -> Dataset:
+        """The data set of this id, or the newest of this name. Raises ModelMissing."""
+        return self._datasets.choose(name)
+
+    def dataset_folder(self, dataset_id: str) -> Path:
+        """Where its rows lie: train.jsonl, valid.jsonl, test.jsonl. Raises NotFound."""
+        return self._datasets.folder(dataset_id)
+
+    def remove_dataset(self, dataset_id: str) -> Change:
+        """Delete a data set for good. Raises NotFound, NotSaved."""
+        self._datasets.remove(dataset_id)
+        return self._told(Change(datasets=(dataset_id,)))
+
+    def votes(self, kind: str, *models: str) -> list[Vote]:
+        """The votes on works of a kind, in the order they were cast; of two models where they are named."""
+        return self._votes.of(kind, *models)
+
+    def keep_vote(self, kind: str, vote: Vote | dict[str, Any]) -> None:
+        """Remember a vote. Raises BadRecipe, NotSaved."""
+        self._votes.keep(kind, _vote(vote))
+
+    def drop_vote(self, kind: str, vote: Vote | dict[str, Any]) -> None:
+        """Take a vote back. Raises BadRecipe, NotSaved."""
+        self._votes.drop(kind, _vote(vote))
+
     def add_model(self, path: Path) -> ModelCard:
         """Remember a model by its path; returns its card as `models()` lists it.
 
@@ -709,6 +767,7 @@ class Session(Shelf):
             cache_dir=str(self.paths.cache),
             inputs_dir=str(self.paths.inputs),
             cards=task.cards,
+            home=str(self.paths.home),
         )
 
     def _write_request(self, recipe: ExportRecipe, out_dir: Path) -> None:
@@ -845,3 +904,10 @@ class _Journal:
 
     def stalled(self, problem: Problem) -> None:
         self._session._stalled(problem)
+
+
+def _vote(given: Vote | dict[str, Any]) -> Vote:
+    try:
+        return msgspec.convert(msgspec.to_builtins(given), Vote)
+    except msgspec.ValidationError as error:
+        raise BadRecipe("That is no vote.", detail=str(error)) from error

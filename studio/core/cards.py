@@ -61,7 +61,7 @@ Capability = Literal[
     "from_picture", "into_picture", "lora", "embedding", "control", "reference", "clip_skip", "seamless",
 ]  # fmt: skip
 
-# Kinds of cards that add to a picture model, with their plain names.
+# Kinds of cards that add to a model, with their plain names.
 ADDITIONS = {
     "lora": "a LoRA",
     "embedding": "an embedding",
@@ -70,6 +70,7 @@ ADDITIONS = {
     "vae": "an autoencoder",
     "upscale": "an upscaler",
     "cutout": "a cut-out model",
+    "text-lora": "a LoRA for texts",
     "detector": "a detector",
     "depth": "a depth model",
     "pose": "a pose model",
@@ -84,11 +85,11 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         kind: the kind of work it makes, a key of RECIPES; or what it adds, a key of ADDITIONS.
         engine: a key of ENGINES.
         path: absolute path of the file or folder.
-        format: "gguf", "diffusers", "single-file", "piper", "safetensors", "onnx".
+        format: "gguf", "diffusers", "single-file", "piper", "safetensors", "onnx", "transformers", "peft".
         family: architecture as the file names it, for example "gemma3", "StableDiffusionPipeline"; of an addition how
             it works, for example "controlnet", "t2i-adapter", "ip-adapter".
-        base: which picture models fit together: a model and its additions have the same, for example "sd1", "sdxl",
-            "flux"; empty where that is unknown or any will do.
+        base: which models fit together: a model and its additions have the same, for example "sd1", "sdxl", "flux",
+            "gemma3/640/18"; empty where that is unknown or any will do. `same_base` compares.
         sha256: checksum where it is already known, else empty.
         defaults: recipe field -> value that suits this model better than the declared default.
         parts: pieces to put together into `path` before first use; then `sha256` is known and is checked.
@@ -115,6 +116,17 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     licence: str = ""
     licence_url: str = ""
     notes: tuple[str, ...] = ()
+
+
+def same_base(one: str, other: str) -> bool:
+    """Whether an addition of one base fits a model of another. What is not known fits all.
+
+    Bases of language models have parts with “/” between them, of which each may be unknown.
+    """
+    if not one or not other or one == other:
+        return True
+    mine, theirs = one.split("/"), other.split("/")
+    return len(mine) == len(theirs) > 1 and all(a == b or not a or not b for a, b in zip(mine, theirs, strict=True))
 
 
 class NotThisKind(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ Recipes and settings are declared with `about`; forms, flags, documents and chec
 from __future__ import annotations
 
 import functools
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -42,6 +42,14 @@ GROUPS = {
     "additions": "LoRAs and additions",
     "control": "Control by pictures",
     "second": "Second pass",
+    "columns": "Columns",
+    "clean": "Cleaning",
+    "split": "Splitting and counting",
+    "balance": "Groups and balance",
+    "adapter": "Adapter",
+    "scratch": "A new model",
+    "learning": "How it learns",
+    "watch": "How it is watched",
     "advanced": "Advanced",
 }
 
@@ -53,7 +61,8 @@ class Field(msgspec.Struct, frozen=True):
     """One declared parameter, as forms, flags and documents read it.
 
     Attributes:
-        type: "str", "int", "float", "bool", "choice", "strings", "struct", "structs" (a list of them) or "other".
+        type: "str", "int", "float", "bool", "choice", "choices" (some of several), "strings", "struct", "structs" (a
+            list of them) or "other".
         group, refers, needs: see `about`.
         optional: None is allowed and means "the model's own" or "pick one".
         low, high: inclusive limits, or None. For "str" the limits of its length, for a list that of its entries.
@@ -113,7 +122,7 @@ def fields(recipe: type[msgspec.Struct]) -> tuple[Field, ...]:
                 low=_first(inner, "ge", "gt", "min_length"),
                 high=_high(inner),
                 # from the annotation: msgspec sorts the values, people want them as declared
-                choices=get_args(get_args(hints[field.name])[0]) if _plain_type(inner) == "choice" else (),
+                choices=_choices(hints[field.name]) if _plain_type(inner) in ("choice", "choices") else (),
                 refers=extra.get("refers", ""),
                 needs=extra.get("needs", ""),
                 item=_item(inner),
@@ -137,8 +146,18 @@ def _plain_type(kind: msgspec.inspect.Type) -> str:
     }
     if isinstance(kind, msgspec.inspect.VarTupleType):
         one = kind.item_type.type if isinstance(kind.item_type, msgspec.inspect.Metadata) else kind.item_type
-        return {msgspec.inspect.StrType: "strings", msgspec.inspect.StructType: "structs"}.get(type(one), "other")
+        lists = {
+            msgspec.inspect.StrType: "strings", msgspec.inspect.StructType: "structs",
+            msgspec.inspect.LiteralType: "choices",
+        }  # fmt: skip
+        return lists.get(type(one), "other")
     return names.get(type(kind), "other")
+
+
+def _choices(hint: Any) -> tuple[str, ...]:
+    """The values of Annotated[Literal[…], …], or of Annotated[tuple[Literal[…], ...], …]."""
+    inner = get_args(hint)[0]
+    return get_args(get_args(inner)[0]) if get_origin(inner) is tuple else get_args(inner)
 
 
 def _item(kind: msgspec.inspect.Type) -> type[msgspec.Struct] | None:
@@ -161,6 +180,8 @@ def explain(field: Field, value: Any) -> str:
     got = f"{len(value):,} characters" if field.type == "str" and isinstance(value, str) else repr(value)[:60]
     if field.type == "choice":
         return f"{field.title} must be one of {', '.join(field.choices)}; got {got}."
+    if field.type == "choices":
+        return f"{field.title} must be some of {', '.join(field.choices)}; got {got}."
     if field.type == "str" and isinstance(value, str) and field.high is not None:
         return f"{field.title} may have at most {int(field.high):,} characters; got {got}."
     if field.type == "str":

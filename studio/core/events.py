@@ -85,6 +85,24 @@ class Piece(_Event, frozen=True, kw_only=True, tag="piece"):
     text: str
 
 
+class Measured(_Event, frozen=True, kw_only=True, tag="measured"):
+    """A point of a training's curve: `values` as in learning.Point."""
+
+    step: int
+    seconds: float
+    values: dict[str, float]
+
+
+class Tried(_Event, frozen=True, kw_only=True, tag="tried"):
+    """What a model that learns makes of prompt `index` after `step` steps: a text, or a small JPEG."""
+
+    index: int
+    step: int
+    prompt: str
+    text: str = ""
+    jpeg: bytes = b""
+
+
 class Log(_Event, frozen=True, kw_only=True, tag="log"):
     """A remark for the user."""
 
@@ -124,7 +142,8 @@ class Cancelled(_Event, frozen=True, kw_only=True, tag="cancelled"):
 
 
 Event = (
-    Queued | Started | Again | Held | Silent | Loading | Progress | Preview | Token | Piece | Log | Cancelling
+    Queued | Started | Again | Held | Silent | Loading | Progress | Preview | Token | Piece | Measured | Tried | Log
+    | Cancelling
     | Finished | Shown | Failed | Cancelled
 )  # fmt: skip
 EndEvent = Finished | Failed | Cancelled

@@ -34,6 +34,21 @@ class Paths(msgspec.Struct, frozen=True):
         return self.home / "models"
 
     @property
+    def datasets(self) -> Path:
+        """What models learn from; made when the first is."""
+        return self.home / "datasets"
+
+    @property
+    def runs(self) -> Path:
+        """Checkpoints of trainings; made when the first begins."""
+        return self.home / "runs"
+
+    @property
+    def trained(self) -> Path:
+        """Models that were trained here. They are found like all others."""
+        return self.models / "trained"
+
+    @property
     def cache(self) -> Path:
         return self.home / "cache"
 

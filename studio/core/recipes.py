@@ -14,6 +14,18 @@ import msgspec
 from msgspec import Meta
 
 from studio.core.declare import Field, about, explain, fields
+from studio.core.learning import (
+    ConvertRecipe,
+    DatasetRecipe,
+    EvaluateImageRecipe,
+    EvaluateSpeechRecipe,
+    EvaluateTextRecipe,
+    SearchRecipe,
+    TextLora,
+    TrainImageRecipe,
+    TrainTextRecipe,
+)
+from studio.core.made import SEED_LIMIT, MadeWith, Seed
 from studio.core.pictures import (
     REFERENCE_LIMIT,
     SCHEDULERS,
@@ -47,9 +59,14 @@ __all__ = [
     "WORK_KIND",
     "Checked",
     "Control",
+    "ConvertRecipe",
     "CutoutRecipe",
+    "DatasetRecipe",
     "Detail",
     "EditRecipe",
+    "EvaluateImageRecipe",
+    "EvaluateSpeechRecipe",
+    "EvaluateTextRecipe",
     "ExportRecipe",
     "Field",
     "ImageRecipe",
@@ -59,10 +76,14 @@ __all__ = [
     "Message",
     "Recipe",
     "Reference",
+    "SearchRecipe",
     "SheetCell",
     "SheetRecipe",
     "SpeechRecipe",
+    "TextLora",
     "TextRecipe",
+    "TrainImageRecipe",
+    "TrainTextRecipe",
     "UpscaleRecipe",
     "check",
     "explain",
@@ -73,8 +94,6 @@ __all__ = [
     "words_of",
     "work_kind",
 ]  # fmt: skip
-
-SEED_LIMIT = 4_294_967_295  # llama.cpp keeps seeds in 32 bits and takes the highest value for "random"
 
 PROMPT_LIMIT = 262_144  # characters; a text edit needs seconds for more, and no context window takes it
 SPEECH_LIMIT = 1_048_576  # characters: a long novel
@@ -90,47 +109,12 @@ CARRIED_LIMIT = 256 * 1024  # bytes
 _Pixels = Annotated[int, Meta(ge=16, le=8192)] | None
 _Spread = Annotated[float, Meta(ge=0.0, le=2.0)] | None
 
-Seed = Annotated[
-    Annotated[int, Meta(ge=0, lt=SEED_LIMIT)] | None,
-    about("Seed", "Start of the random numbers; the same seed makes the same work. Empty picks one."),
-]
-
 
 class Message(msgspec.Struct, frozen=True):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
     content: Annotated[str, Meta(max_length=PROMPT_LIMIT)]
-
-
-class MadeWith(msgspec.Struct, frozen=True, kw_only=True):
-    """The circumstances a work was made in. With the same ones, the same recipe makes the same work.
-
-    Attributes:
-        engine: name of the engine, a key of ENGINES.
-        model_sha256: checksum of the model file, or of the checksums of a folder's files.
-        device: "cpu", "cuda:0", "mps"; dtype: "float32", "bfloat16", …; both as torch writes them.
-        threads: processor threads of the engine. n_batch: prompt tokens per batch (text only).
-        n_ctx: length of the context window in tokens (text only).
-        memory: how memory was saved, one of plans.MEMORY_MODES; empty for "full".
-        parts: id of each LoRA, control model and other addition -> checksum of its file.
-        speed: names of speed-ups that may change the result slightly, as in the settings; none by default.
-        versions: library name -> version.
-        system: operating system and processor architecture.
-    """
-
-    engine: str
-    model_sha256: str = ""
-    device: str = "cpu"
-    dtype: str = ""
-    threads: int = 0
-    n_batch: int = 0
-    n_ctx: int = 0
-    memory: str = ""
-    parts: dict[str, str] = {}
-    speed: tuple[str, ...] = ()
-    versions: dict[str, str] = {}
-    system: str = ""
 
 
 class TextRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="text"):
@@ -160,6 +144,11 @@ class TextRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
         tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...],
         about("Stop at", "Stop before any of these strings appears.", max_length=16),
     ] = ()
+    loras: Annotated[
+        tuple[TextLora, ...],
+        about("LoRAs", "Small additions that teach the model a manner or a subject.", group="additions",
+              max_length=16),
+    ] = ()  # fmt: skip
     system: Annotated[
         str,
         about(
@@ -552,7 +541,9 @@ class ExportRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", 
 
 Recipe = (
     TextRecipe | ImageRecipe | SpeechRecipe | EditRecipe | UpscaleRecipe | CutoutRecipe | SheetRecipe | ExportRecipe
-)
+    | DatasetRecipe | TrainTextRecipe | TrainImageRecipe | SearchRecipe | ConvertRecipe
+    | EvaluateTextRecipe | EvaluateImageRecipe | EvaluateSpeechRecipe
+)  # fmt: skip
 
 RECIPES: dict[str, type[Recipe]] = {
     "text": TextRecipe,
@@ -563,10 +554,23 @@ RECIPES: dict[str, type[Recipe]] = {
     "cutout": CutoutRecipe,
     "sheet": SheetRecipe,
     "export": ExportRecipe,
+    "dataset": DatasetRecipe,
+    "train-text": TrainTextRecipe,
+    "train-image": TrainImageRecipe,
+    "search": SearchRecipe,
+    "convert": ConvertRecipe,
+    "evaluate-text": EvaluateTextRecipe,
+    "evaluate-image": EvaluateImageRecipe,
+    "evaluate-speech": EvaluateSpeechRecipe,
 }
 
-# What a recipe of another kind's name makes: all of these are pictures.
-WORK_KIND = {"edit": "image", "upscale": "image", "cutout": "image", "sheet": "image"}
+# What a recipe of another kind's name makes.
+WORK_KIND = {
+    "edit": "image", "upscale": "image", "cutout": "image", "sheet": "image",
+    "train-text": "training", "train-image": "training", "search": "training",
+    "convert": "training",
+    "evaluate-text": "report", "evaluate-image": "report", "evaluate-speech": "report",
+}  # fmt: skip
 
 # The field that holds the words, and the one that names the model.
 WORDS = {"text": "prompt", "image": "prompt", "speech": "text"}

@@ -99,3 +99,4 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     lanes: tuple[str, ...] = ()
     conversations: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from studio.core.cards import ModelCard
-from studio.core.events import Event, Held, Loading, Log, Piece, Preview, Progress, Token
+from studio.core.events import Event, Held, Loading, Log, Measured, Piece, Preview, Progress, Token, Tried
 from studio.core.files import durable, sha256_of
-from studio.core.problems import ModelMissing, NotFound, Problem
+from studio.core.paths import Paths
+from studio.core.problems import ModelMissing, NotFound, NotSaved, Problem
 from studio.core.recipes import SEED_LIMIT
 from studio.core.text import shown
 from studio.core.trail import Trail
@@ -39,7 +41,8 @@ class RunContext:
         emit: takes each event; must not block for long.
         cancelled: set from another thread when the job is to stop.
         inputs: the folder of kept input pictures.
-        cards: the additions that the recipe names, by id.
+        cards: the additions and data sets that the recipe names, by id.
+        paths: the studio's folders, for those that keep more than works: data sets, checkpoints, models.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class RunContext:
         *,
         inputs: Path | None = None,
         cards: Mapping[str, ModelCard] | None = None,
+        paths: Paths | None = None,
     ) -> None:
         self.job = job
         self.out_dir = out_dir
@@ -64,6 +68,14 @@ class RunContext:
         self._done = 0.0
         self._inputs = inputs
         self._cards = dict(cards or {})
+        self._paths = paths
+
+    @property
+    def paths(self) -> Paths:
+        """The studio's folders. Raises NotSaved where the job was given none."""
+        if self._paths is None:
+            raise NotSaved("This work needs the studio's folder, and was given none.")
+        return self._paths
 
     def input(self, name: str) -> Path:
         """The file of a kept input picture. Raises NotFound."""
@@ -106,6 +118,16 @@ class RunContext:
 
     def piece(self, index: int, path: Path, start: float, seconds: float, text: str) -> None:
         self._emit(Piece(job=self.job, index=index, path=str(path), start=start, seconds=seconds, text=text))
+
+    def measured(self, step: int, seconds: float, values: dict[str, float]) -> None:
+        """A point of the curve. What is not finite is left out: JSON has no word for it."""
+        sound = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        self._emit(Measured(job=self.job, step=step, seconds=seconds, values=sound))
+
+    def tried(self, step: int, index: int, prompt: str, text: str = "", jpeg: bytes = b"") -> None:
+        """What the model makes of a prompt after `step` steps."""
+        text = text.encode("utf-8", "replace").decode()
+        self._emit(Tried(job=self.job, index=index, step=step, prompt=prompt, text=text, jpeg=jpeg))
 
     def note(self, text: str) -> None:
         """A remark that is shown now and kept with the work."""

@@ -22,6 +22,11 @@ LIMIT = 64 * 1024  # bytes
 NAME_LIMIT = 80  # characters
 NOTES_LIMIT = 8
 
+# what a training writes there of itself; others read it
+_TRAINING = {
+    "base", "base_sha256", "data", "data_sha256", "method", "metrics", "made", "run", "steps", "seed", "format",
+    "version", "created", "versions", "loras",
+}  # fmt: skip
 _TEXTS = {"name": NAME_LIMIT, "licence": NAME_LIMIT, "licence_url": 400}
 
 
@@ -37,6 +42,14 @@ def card_id(name: str, path: Path) -> str:
 def safe_name(name: str, otherwise: str) -> str:
     """A name on one line, at most NAME_LIMIT characters, without controls; `otherwise` when nothing is left."""
     return shown(clean(name)[0], NAME_LIMIT) or shown(clean(otherwise)[0], NAME_LIMIT) or "unnamed"
+
+
+def counted(number: int) -> str:
+    """A number of parameters for a person."""
+    for limit, unit in ((10**9, "billion"), (10**6, "million")):
+        if number >= limit:
+            return f"{number / limit:.3g} {unit}"
+    return f"{number:,}"
 
 
 def about_path(model: Path) -> Path:
@@ -62,7 +75,7 @@ def with_about(card: ModelCard) -> ModelCard:
                 notes.append(f"{path.name}: “{key}” cannot be {shown(repr(value), 40)}")
         elif key == "defaults" and isinstance(value, dict):
             changes["defaults"] = {**card.defaults, **_defaults(card.kind, value, path.name, notes)}
-        else:
+        elif key not in _TRAINING:
             notes.append(f"{path.name}: “{shown(key, 40)}” is not understood")
     if len(notes) > NOTES_LIMIT:
         notes = [*notes[:NOTES_LIMIT], f"{path.name}: {len(notes) - NOTES_LIMIT} more are wrong"]

@@ -172,12 +172,16 @@ def _weights(folder: Path, name: str, stem: str) -> tuple[Path, ...]:
     raise _Found(f"its weights {name}/{stem}.safetensors are missing")
 
 
-def checked_weights(folder: Path) -> tuple[Path, ...] | Broken:
-    """The files of the weights of a folder that is one part of diffusers by itself, each with a sound header."""
+def checked_weights(folder: Path, stem: str = "diffusion_pytorch_model") -> tuple[Path, ...] | Broken:
+    """The files of the weights of a folder that is one part of diffusers by itself, each with a sound header.
+
+    Args:
+        stem: what they are called; "model" in a folder of transformers.
+    """
     try:
         if any(f.suffix == ".py" for f in folder.iterdir()):
             raise _Found("it brings a program along", _REFUSED_HINT, "model_refused")
-        return _weights(folder, folder.name, "diffusion_pytorch_model")
+        return _weights(folder, folder.name, stem)
     except _Found as found:
         return found.broken
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from studio.core.cards import Broken, Capability, Limits, ModelCard, Needs, NotThisKind
 from studio.core.text import shown
-from studio.models.about import card_id, safe_name
+from studio.models.about import card_id, counted, safe_name
+from studio.models.bases import text_base
 from studio.models.gguf_header import GGUFHeader, read_gguf
 from studio.models.reading import COPY_AGAIN, head_of
 
@@ -88,7 +89,7 @@ def _carded(path: Path, header: GGUFHeader) -> ModelCard | Broken:
     name = safe_name(path.stem if not (m := _SPLIT.match(path.name)) else m["stem"], "text model")
     can: tuple[Capability, ...] = ("complete", "chat") if header.chat_template else ("complete",)
     licence = header.metadata.get("general.license")
-    notes = [f"{_count(header.parameters)} parameters, {header.quantisation}"] if len(parts) == 1 else []
+    notes = [f"{counted(header.parameters)} parameters, {header.quantisation}"] if len(parts) == 1 else []
     if not header.chat_template:
         notes.append("a base model: it has no chat template")
     return ModelCard(
@@ -99,6 +100,7 @@ def _carded(path: Path, header: GGUFHeader) -> ModelCard | Broken:
         path=str(path.absolute()),
         format="gguf",
         family=shown(header.architecture, 40),
+        base=text_base(header.architecture, *shape_of(header)),
         bytes=size,
         can=can,
         limits=Limits(context=header.context_length or None),
@@ -141,8 +143,7 @@ def _per_token(header: GGUFHeader) -> int:
     return said("block_count") * heads * (keys + values) * 2
 
 
-def _count(number: int) -> str:
-    for limit, unit in ((10**9, "billion"), (10**6, "million")):
-        if number >= limit:
-            return f"{number / limit:.3g} {unit}"
-    return f"{number:,}"
+def shape_of(header: GGUFHeader) -> tuple[int, int]:
+    """Width and layers as the file says them; 0 where it does not."""
+    width, layers = (header.metadata.get(f"{header.architecture}.{key}") for key in ("embedding_length", "block_count"))
+    return (width if type(width) is int and width > 0 else 0), (layers if type(layers) is int and layers > 0 else 0)

@@ -30,6 +30,8 @@ from studio.models.reading import (
 )
 from studio.models.safetensors_header import read_safetensors
 from studio.models.single_file import look_single
+from studio.models.text_adapters import look_gguf_lora, look_peft
+from studio.models.transformers_folder import look_transformers
 from studio.models.vision import look_vision
 
 __all__ = ["CANDIDATES", "FORMATS", "fingerprint", "look", "unreachable"]
@@ -86,7 +88,7 @@ def look_folder(path: Path) -> Looked:
             return NotThisKind("it is one part of a diffusers model; give the folder with model_index.json")
         if "vision" in str(config.get("model_type")):
             return NotThisKind("it is an image encoder, a part of a reference model")
-        return NotThisKind("it is a transformers folder, and those are not supported yet; a GGUF file is")
+        return NotThisKind("it is a transformers folder, but not of a model that writes texts")
     models = [f for f in files if f.lower().endswith((".gguf", ".onnx", ".safetensors"))]
     models = [f for f in models if "-of-" not in f or "-00001-of-" in f]  # a model in several files counts once
     if len(models) == 1:
@@ -101,12 +103,15 @@ def look_folder(path: Path) -> Looked:
 # In this order; the first answer that is not NotThisKind counts.
 FORMATS: tuple[tuple[str, Callable[[Path], Looked]], ...] = (
     ("diffusers", look_diffusers),
+    ("gguf-lora", look_gguf_lora),
     ("gguf", look_gguf),
     ("piper", look_piper),
     ("vision", look_vision),
     ("cutout", look_cutout),
     ("pickle", look_pickle),
+    ("peft", look_peft),
     ("safetensors", look_safetensors),
+    ("transformers", look_transformers),
     ("folder", look_folder),
 )
 

@@ -62,6 +62,10 @@ def estimate(card: ModelCard, recipe: Recipe | None = None, mode: str = "full", 
     if isinstance(recipe, TextRecipe) or card.kind == "text":
         context = getattr(recipe, "context", 0) or USUAL_CONTEXT
         context = min(context, card.limits.context or context)
+        if card.format == "transformers":  # in the number format that is computed in; the cache as well
+            number = number or 4
+            weights = needs.weights * number // needs.number if needs.number else needs.weights
+            return Estimate(weights, context * needs.per_token * number // 2 + BASE)
         return Estimate(needs.weights, context * needs.per_token + BASE, mapped=True)
     if isinstance(recipe, SpeechRecipe) or card.kind == "speech":
         letters = len(recipe.text) if isinstance(recipe, SpeechRecipe) else SENTENCE

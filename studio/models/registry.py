@@ -28,11 +28,12 @@ from studio.models.look_program import Answer, answer_of
 from studio.models.looking import Unasked, Unread, looks
 from studio.models.starter import joe_path, picture_path, starter_folder, starters
 
-CACHE_VERSION = 3  # raised when cards of the same files would come out differently
+CACHE_VERSION = 4  # raised when cards of the same files would come out differently
 ENTRIES_LIMIT = 5_000  # entries of one folder
 CACHE_LIMIT = 2_000  # remembered answers
 UNREAD_SECONDS = 3600  # a look that did not end is not tried again so soon: it may take ten seconds, every time
 PART_FOLDERS = {"image_encoder"}  # never models by themselves: an IP-Adapter beside them reads through them
+WHOLE_FOLDERS = ("model_index.json", "config.json", "adapter_config.json")  # a folder with one of these is a model
 DEPTH = 2  # folders below the models folder that are entered
 
 _KINDS = {"text": "a text model", "image": "a picture model", "speech": "a voice", **ADDITIONS}
@@ -190,7 +191,7 @@ def _candidates(folder: Path, skip: Path) -> Iterator[Path]:
             if is_file and path.suffix.lower() in CANDIDATES and not _later_part(path.name):
                 yield path
             elif is_folder and path != skip and entry.name not in PART_FOLDERS:
-                if (path / "model_index.json").is_file() or (path / "config.json").is_file():
+                if any((path / name).is_file() for name in WHOLE_FOLDERS):
                     inside = path.stat()
                     if (inside.st_dev, inside.st_ino) not in entered:
                         entered.add((inside.st_dev, inside.st_ino))

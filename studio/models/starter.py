@@ -80,6 +80,7 @@ def gemma(models: Path) -> ModelCard | Broken | None:
         path=str(target.absolute()),
         format="gguf",
         family="gemma3",
+        base="gemma3/640/18",
         bytes=size,
         sha256=GEMMA_SHA256,
         can=("complete",),

@@ -29,7 +29,8 @@ class _Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="do"):
 class Run(_Command, frozen=True, kw_only=True, tag="run"):
     """Do a job. Answered by exactly one of Done, Gone, Stopped.
 
-    `cards`: the additions that the recipe names, by id. `inputs_dir`: where the pictures lie that it names.
+    `cards`: the additions and data sets that the recipe names, by id. `inputs_dir`: where the pictures lie that it
+    names. `home`: the studio's folder, for those that keep more than works: data sets, checkpoints, models.
     """
 
     job: str
@@ -41,6 +42,7 @@ class Run(_Command, frozen=True, kw_only=True, tag="run"):
     cache_dir: str
     inputs_dir: str = ""
     cards: dict[str, ModelCard] = {}
+    home: str = ""
 
 
 class Cancel(_Command, frozen=True, kw_only=True, tag="cancel"):

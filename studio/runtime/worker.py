@@ -217,6 +217,7 @@ class Worker:
         return tokens if problem is None else None
 
     def _run(self, command: Any) -> None:
+        from studio.core.paths import Paths
         from studio.engines.context import JobCancelled, RunContext
 
         m = self._m
@@ -230,6 +231,7 @@ class Worker:
             cancelled,
             inputs=Path(command.inputs_dir) if command.inputs_dir else None,
             cards=command.cards,
+            paths=Paths(Path(command.home)) if command.home else None,
         )
 
         def work() -> Any:

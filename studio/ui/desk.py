@@ -11,10 +11,11 @@ import msgspec
 from PySide6.QtCore import QObject, Qt, QTimer, Signal
 
 from studio.core.cards import ModelCard
-from studio.core.events import Event, Failed, Queued
+from studio.core.events import Event, Failed, Finished, Queued
 from studio.core.jobs import Job
+from studio.core.learning import Dataset
 from studio.core.problems import Problem
-from studio.core.recipes import MODEL_FIELD, kind_of
+from studio.core.recipes import MODEL_FIELD, kind_of, work_kind
 from studio.core.works import Change, Work
 from studio.ui.bridge import Bridge
 from studio.ui.state import Keeper, WindowState
@@ -36,11 +37,13 @@ class Desk(QObject):
     Signals:
         opened: the session is there. refused: it cannot be opened, see `closed_because`.
         happened(Event), change(Change): as the session tells them, on the main thread.
-        models_changed: `models` was read anew.
+        models_changed: `models` was read anew. datasets_changed: `datasets` was.
         settings_changed: `settings` was read anew.
         told(str, str, object): a sentence for the user, a hint, and an optional pair (word on a button, function).
         failed(Problem): something asked for here could not be done.
         sent(str, str): a text for the tab of a kind, to become its prompt.
+        wanted(str, str): the tab of a kind is to be opened, in a mode.
+        use_model(str, ModelCard): a model is to be chosen in the tab of a kind.
         reuse(Work, str): a work's recipe for the tab of its kind; "all", "prompt", "settings" or "seed" of it.
     """
 
@@ -49,11 +52,14 @@ class Desk(QObject):
     happened = Signal(object)
     change = Signal(object)
     models_changed = Signal()
+    datasets_changed = Signal()
     settings_changed = Signal()
     told = Signal(str, str, object)
     failed = Signal(object)
     sent = Signal(str, str)
     reuse = Signal(object, str)
+    use_model = Signal(str, object)
+    wanted = Signal(str, str)
 
     def __init__(self, parent: QObject | None, keeper_path: Path, state: WindowState) -> None:
         super().__init__(parent)
@@ -67,6 +73,8 @@ class Desk(QObject):
         self.models: list[ModelCard] = []
         self.broken: list[tuple[Path, Problem]] = []
         self.models_known = False
+        self.datasets: list[Dataset] = []  # newest first
+        self.datasets_known = False
         self.closed_because = ""  # why there is no library
         self.opener: Callable[[], Session] | None = None  # how it is opened, and mended where it is damaged
         self.restorer: Callable[[], str] | None = None
@@ -88,6 +96,7 @@ class Desk(QObject):
         self.opened.emit()
         self.settings_changed.emit()
         self.read_models()
+        self.read_datasets()
 
         def resume() -> list[Job]:
             if session.read_only:
@@ -181,6 +190,9 @@ class Desk(QObject):
         job = self.track.jobs.get(event.job)
         if job is None or job.early is None:
             self.happened.emit(event)
+        if job is not None and isinstance(event, Finished) and work_kind(job.kind) in ("dataset", "training"):
+            self.read_datasets()
+            self.read_models()  # what was trained is one of them now
         if isinstance(event, Queued) or (isinstance(event, Failed) and not known):  # or could not even be lined up
             self._read_job(event.job, fresh=True)
 
@@ -194,6 +206,8 @@ class Desk(QObject):
             self._look_for_trouble()
         if change.models:
             self.read_models()
+        if change.datasets:
+            self.read_datasets()
         if change.settings and self.session is not None:
             self.settings = self.session.settings
             self.settings_changed.emit()
@@ -260,6 +274,16 @@ class Desk(QObject):
         self.models_known = True
         self.models_changed.emit()
 
+    def read_datasets(self) -> None:
+        """Look which data sets are there."""
+        session = self.session
+        if session is not None:
+            self.tasks.read(self, session.datasets, self._datasets_read)
+
+    def _datasets_read(self, found: list[Dataset]) -> None:
+        self.datasets, self.datasets_known = found, True
+        self.datasets_changed.emit()
+
     # -- asking -----------------------------------------------------------------------------------------------------
 
     def cards(self, kind: str) -> list[ModelCard]:
@@ -313,14 +337,14 @@ class Desk(QObject):
         given = {
             name: msgspec.to_builtins(getattr(work.recipe, name))
             for name in work.recipe.__struct_fields__
-            if name not in ("made_with", "seed") and getattr(work.recipe, name) is not None
+            if name not in ("made_with", "seed", "run") and getattr(work.recipe, name) is not None
         }
         self.submit(kind_of(work.recipe), given, lambda _: None, self.failed.emit)
 
     def warm(self, kind: str) -> None:
         """Have the model of a kind loaded in the background, if the settings want that."""
         session = self.session
-        if session is None or self.settings is None or not self.settings.warm:
+        if session is None or self.settings is None or not self.settings.warm or kind not in MODEL_FIELD:
             return
         model = str(self.state.forms.get(kind, {}).get(MODEL_FIELD[kind], ""))
         self.tasks.read(self, lambda: session.warm(kind, model), lambda _: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QGridLayout, QScrollArea, QVBoxLayout, QWidget
 
 from studio.core.declare import StructType
+from studio.core.learning import Range, SearchRecipe
 from studio.core.recipes import MODEL_FIELD, RECIPES, WORDS, WORK_KIND, fields, kind_of, model_of, words_of
 from studio.core.text import shown
 from studio.core.works import Work
@@ -22,7 +24,7 @@ from studio.ui.widgets import Button, Label, ToolButton, copy_text, row
 def lines(work: Work, desk: Desk) -> list[tuple[str, str]]:
     """Title and value of everything worth reading, the important first."""
     recipe, kind = work.recipe, kind_of(work.recipe)
-    names = {card.id: card.name for card in desk.models}
+    names = {card.id: card.name for card in desk.models} | {each.id: each.name for each in desk.datasets}
     words, model_field = WORDS.get(kind, "title"), MODEL_FIELD.get(kind, "")
     made_from = {"speech": tr("Text"), "image": tr("Prompt"), "text": tr("Prompt")}.get(kind, tr("Made of"))
     found = [(made_from, shown(words_of(recipe), 100))]
@@ -41,12 +43,19 @@ def lines(work: Work, desk: Desk) -> list[tuple[str, str]]:
             text = tr("kept")
         elif field.item is not None:
             text = _listed(value, names)
+        elif field.name == "sources":
+            text = ", ".join(shown(PurePath(each).name or each, 40) for each in value[:8]) + (" …" if value[8:] else "")
+        elif field.refers and isinstance(value, tuple):
+            text = ", ".join(shown(names.get(each, str(each)), 60) for each in value)
         elif field.refers:
             text = shown(names.get(value, str(value)))
         else:
             text = tr(value.replace("_", " ")) if field.type == "choice" else said(value, tr(field.unit))
         found.append((tr(field.title), text))
-    if "width" in work.meta:
+    if isinstance(recipe, SearchRecipe):
+        varied = recipe.training
+        found.append((tr("Trainings"), f"{varied.method} · {shown(names.get(varied.data, varied.data), 60)}"))
+    if "width" in work.meta and work.kind == "image":
         found.append((tr("Size"), f"{work.meta['width']} × {work.meta['height']} px".replace(" ", "\u00a0")))
     if kind == "speech":
         found.append((tr("Length"), duration(float(work.meta.get("seconds", 0.0)))))
@@ -72,7 +81,11 @@ def _listed(value: Any, names: dict[str, str]) -> str:
         return ", ".join(f"{side} {said(number, '')}" for side, number in sides.items() if number)
     told = []
     for each in value:
-        model, weight = getattr(each, "model", ""), getattr(each, "weight", None)
+        if isinstance(each, Range):
+            between = each.choices or f"{said(each.low, '')} – {said(each.high, '')}"
+            told.append(f"{each.field} {shown(between, 80)}")
+            continue
+        model, weight = getattr(each, "model", getattr(each, "name", "")), getattr(each, "weight", None)
         told.append(shown(names.get(model, model), 40) + ("" if weight is None else f" {said(weight, '')}"))
     return ", ".join(told)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from PySide6.QtCore import QEvent, QObject, Qt, Signal
@@ -11,6 +12,7 @@ from PySide6.QtWidgets import (
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
+    QGridLayout,
     QHBoxLayout,
     QLineEdit,
     QPlainTextEdit,
@@ -20,12 +22,14 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.core.recipes import MODEL_FIELD, SEED_LIMIT, Field, explain
-from studio.ui.strings import as_tip, tr
+from studio.core.recipes import MODEL_FIELD, SEED_LIMIT, Field, explain, fields
+from studio.ui.strings import as_button, as_tip, tr
 from studio.ui.widgets import CalmWheel, Label, Slider, ToolButton, line_height, row, wrap_for
 
 STEPS = 1000  # of a slider
+LARGEST = 2**31 - 1  # that a box of Qt takes
 DECIMALS = 6  # that are kept of a number; two of them are shown where the others are zero
+LONGEST = {"stop": 256}  # characters of one of several texts
 WIDE = 200  # from this ratio of limits on a slider moves in powers
 
 
@@ -89,6 +93,8 @@ class _Scale:
 
     def __init__(self, field: Field, high: float | None = None) -> None:
         self.low, self.high = float(field.low or 0), float(high if high is not None else field.high or 1)
+        if field.type == "int":
+            self.high = min(self.high, float(LARGEST))
         self.whole = field.type == "int"
         self.powers = self.low >= 0 and self.high - self.low > WIDE
 
@@ -109,7 +115,7 @@ class _Scale:
 
     def _nice(self, value: float) -> float:
         if not self.whole:
-            return round(value, 2)
+            return min(self.high, max(self.low, round(value, 2)))
         if value < 50 or not self.powers:
             return min(self.high, max(self.low, round(value)))
         step = 10 ** (int(math.log10(value)) - 1)
@@ -138,7 +144,7 @@ class NumberEditor(Editor):
         self._box: QSpinBox | QDoubleSpinBox
         if field.type == "int":
             self._box = QSpinBox()
-            self._box.setRange(int(field.low or 0), int(min(field.high or 2**31 - 1, 2**31 - 1)))
+            self._box.setRange(int(field.low or 0), int(min(field.high or LARGEST, LARGEST)))
         else:
             self._box = _DecimalBox()
             self._box.setRange(float(field.low or 0), float(field.high or 1))
@@ -147,7 +153,7 @@ class NumberEditor(Editor):
         self._box.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self._box.setObjectName(field.name)
         self._box.setAccessibleName(tr(field.title))
-        self._box.setFixedWidth(64 if (field.high or 0) < 10_000 else 76)
+        self._box.setFixedWidth(64 if (field.high or 0) < 10_000 else 76 if (field.high or 0) < 10_000_000 else 92)
         self._box.setKeyboardTracking(True)
         calm = CalmWheel(self)
         for widget in (self._slider, self._box):
@@ -168,7 +174,7 @@ class NumberEditor(Editor):
         most = high if high is not None else self.field.high or 1
         if most != self._scale.high:
             self._scale = _Scale(self.field, most)
-            self._box.setMaximum(min(most, 2**31 - 1))  # type: ignore[arg-type]
+            self._box.setMaximum(min(most, LARGEST))  # type: ignore[arg-type]
             self.put(self._box.value())
 
     def _stepped(self, action: int) -> None:
@@ -335,6 +341,41 @@ class SwitchEditor(Editor):
         return self._box
 
 
+class ChoicesEditor(Editor):
+    """Some of a few words, each with a box to tick. None ticked is as good as all."""
+
+    compact = False
+
+    def __init__(self, field: Field, titles: dict[str, str] | None = None) -> None:
+        super().__init__(field)
+        self._boxes: dict[str, QCheckBox] = {}
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setSpacing(0)
+        for at, choice in enumerate(field.choices):
+            box = QCheckBox(as_button((titles or {}).get(choice) or tr(choice.replace("_", " "))))
+            box.setObjectName(f"{field.name}_{choice}")
+            box.setMinimumHeight(28)
+            box.clicked.connect(lambda *_: self.changed.emit())
+            self._boxes[choice] = box
+            grid.addWidget(box, at // 2, at % 2)
+
+    def value(self) -> Any:
+        return tuple(choice for choice, box in self._boxes.items() if box.isChecked())
+
+    def put(self, value: Any) -> None:
+        for choice, box in self._boxes.items():
+            box.setChecked(choice in (value or ()))
+
+    def target(self) -> QWidget:
+        return next(iter(self._boxes.values()))
+
+    def count(self) -> str:
+        """Said beside the title."""
+        chosen = len(self.value())
+        return tr("{n} of {all}", n=chosen, all=len(self._boxes)) if chosen else tr("all")
+
+
 class LineEditor(Editor):
     """A short text."""
 
@@ -388,7 +429,8 @@ class StringsEditor(Editor):
     def complaint(self) -> str:
         value = self.value()
         most = int(self.field.high or 16)
-        return explain(self.field, value) if len(value) > most or any(len(text) > 256 for text in value) else ""
+        long = LONGEST.get(self.field.name, 4096)
+        return explain(self.field, value) if len(value) > most or any(len(text) > long for text in value) else ""
 
     def target(self) -> QWidget:
         return self._edit
@@ -540,12 +582,24 @@ def editor_for(field: Field) -> Editor | None:
         return OptionalNumber(field)
     if field.type in ("int", "float"):
         return NumberEditor(field)
-    made = {"choice": ChoiceEditor, "bool": SwitchEditor, "strings": StringsEditor}.get(field.type)
-    if made is not None:
+    plain: dict[str, Callable[[Field], Editor]] = {
+        "choice": ChoiceEditor, "choices": ChoicesEditor, "bool": SwitchEditor, "strings": StringsEditor
+    }  # fmt: skip
+    if (made := plain.get(field.type)) is not None:
         return made(field)
     if field.type == "str":
         return TextEditor(field) if field.multiline else LineEditor(field)
     return None
+
+
+def _plain(field: Field, value: Any) -> list[dict[str, Any]]:
+    """A list of structs, or of what stands for them, as plain values, none of them left out."""
+    assert field.item is not None
+    declared = fields(field.item)
+    return [
+        {f.name: each.get(f.name, f.default) if isinstance(each, dict) else getattr(each, f.name) for f in declared}
+        for each in value or ()
+    ]
 
 
 class FieldRow(QWidget):
@@ -604,6 +658,7 @@ class FieldRow(QWidget):
             around.addWidget(editor)
         around.addWidget(self.problem)
         editor.changed.connect(self._changed)
+        self.counter.setVisible(isinstance(editor, ChoicesEditor))
         self.put(field.default)
 
     @property
@@ -641,6 +696,8 @@ class FieldRow(QWidget):
         value = self.value()
         if self.field.optional and value is None:
             return False
+        if self.field.type == "structs":  # edited as plain values, declared as structs
+            return _plain(self.field, value) != _plain(self.field, self._default)
         return bool(value != self._default)
 
     def put(self, value: Any) -> None:
@@ -668,6 +725,8 @@ class FieldRow(QWidget):
         words = self.field.required or (self.field.multiline and self.field.group == "main")
         words = words or self.field.name in MODEL_FIELD.values()  # which one of them is the default is of no interest
         dot = self.is_changed() and not words
+        if isinstance(self.editor, ChoicesEditor):
+            self.counter.setText(self.editor.count())
         # stays in place, so that nothing moves when a value changes
         self.reset.setEnabled(dot)
         self.reset.setText("•" if dot else "")

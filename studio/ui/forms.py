@@ -12,9 +12,9 @@ from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QComboBox, QFileDialog, QMenu, QVBoxLayout, QWidget
 
 from studio.core.cards import ModelCard
-from studio.core.declare import GROUPS
+from studio.core.declare import GROUPS, StructType
 from studio.core.problems import Problem
-from studio.core.recipes import COUNT_FIELD, MODEL_FIELD, RECIPES, WORDS, Field, Recipe, fields
+from studio.core.recipes import COUNT_FIELD, MODEL_FIELD, RECIPES, WORDS, Field, Message, Recipe, fields
 from studio.core.text import shown
 from studio.ui.desk import Desk
 from studio.ui.fields import Editor, FieldRow, SeedEditor, TextEditor, editor_for
@@ -101,6 +101,12 @@ class ModelEditor(Editor):
         self._wanted = chosen
         self.changed.emit()
 
+    def set_kind(self, kind: str) -> None:
+        """Show the models of another kind."""
+        if kind != self._kind:
+            self._kind, self._wanted = kind, ""
+            self.refresh()
+
     def ask(self, *, folder: bool) -> None:
         """Let the user choose a model on the disk."""
         title = tr("Add a model")
@@ -167,7 +173,7 @@ SHOWN_WITH = {
 def is_editable(field: Field) -> bool:
     """Whether a form has an editor for a field; for the turns of a conversation the tab has a way of its own."""
     if field.type == "structs":
-        return field.item is not None and any(each.refers for each in fields(field.item))
+        return field.item is not None and field.item is not Message
     return field.type != "other"
 
 
@@ -219,7 +225,8 @@ class Form(QWidget):
         super().__init__()
         self.kind, self._desk = kind, desk
         self.rows = Rows(self._add)
-        self._words = WORDS[kind]
+        # a work that is made of no words has none, and one that chooses its models otherwise has no such field
+        self._words, self._model_field = WORDS.get(kind, ""), MODEL_FIELD.get(kind, "")
         self._folds: dict[str, Fold] = {}
         self._assumed: frozenset[str] = frozenset()
         self._order: dict[str, list[str]] = {}  # group -> names of its fields
@@ -230,7 +237,7 @@ class Form(QWidget):
         self._around = QVBoxLayout(self)
         self._around.setContentsMargins(0, 0, 0, 0)
         self._around.setSpacing(10)
-        declared = [f for f in fields(RECIPES[kind]) if f.name not in leave_out and is_editable(f)]
+        declared = [f for f in fields(self.declared()) if f.name not in leave_out and is_editable(f)]
         groups = ["main", *GROUPS]
         for field in sorted(declared, key=lambda f: groups.index(f.group)):  # in their order, the folded ones last
             if field.group == "main" or self._fold(field.group, tr(GROUPS[field.group])).is_open():
@@ -250,8 +257,8 @@ class Form(QWidget):
 
     def _add(self, field: Field) -> None:
         editor: Editor | None
-        if field.name == MODEL_FIELD[self.kind]:
-            editor = ModelEditor(field, self.kind, self._desk)
+        if field.name == self._model_field:
+            editor = self.models_of(self.kind, field)
         elif field.name == self._words:
             editor = TextEditor(field, least=6, most=14)
         else:
@@ -261,7 +268,7 @@ class Form(QWidget):
         made = FieldRow(field, editor)
         made.changed.connect(self._changed)
         self.rows[field.name] = made
-        self._order.setdefault(field.group, [f.name for f in fields(RECIPES[self.kind]) if f.group == field.group])
+        self._order.setdefault(field.group, [f.name for f in fields(self.declared()) if f.group == field.group])
         if field.name == "height" and "width" in self.rows:
             self._size_row()
         elif field.group in GROUPS:
@@ -279,14 +286,30 @@ class Form(QWidget):
             if field.name == self._words:
                 made.counter.show()
 
+    def declared(self) -> StructType:
+        """The struct whose fields are asked for."""
+        return RECIPES[self.kind]
+
+    def special(self, field: Field) -> Editor | None:
+        """An editor that only this form has for a field; None for the usual one."""
+        return None
+
+    def models_of(self, kind: str, field: Field) -> ModelEditor:
+        """An editor of the models of a kind."""
+        made = ModelEditor(field, kind, self._desk)
+        made.refused.connect(self.refused.emit)
+        return made
+
     def _editor(self, field: Field) -> Editor | None:
+        if (own := self.special(field)) is not None:
+            return own
         if field.refers == "picture":
             picture = PictureEditor(field, self._desk)
             picture.wanted.connect(lambda: self.picture_wanted.emit(picture))
             picture.refused.connect(self.refused.emit)
             return picture
         if field.type == "structs" or (field.type == "strings" and field.refers):
-            several = ListEditor(field, self._desk)
+            several = ListEditor(field, self._desk, self.special)
             several.wanted.connect(self.picture_wanted.emit)
             several.refused.connect(self.refused.emit)
             return several
@@ -376,7 +399,8 @@ class Form(QWidget):
 
     @property
     def words(self) -> FieldRow:
-        return self.rows[self._words]
+        """The row of the words; of a work that is made of none the first row."""
+        return self.rows[self._words] if self._words else next(iter(self.rows.values()))
 
     def values(self) -> dict[str, Any]:
         """What was chosen: the words, the model, and what differs from the model's defaults."""
@@ -385,7 +409,7 @@ class Form(QWidget):
             made[self._words] = self.words.value()
         card = self.card()
         if card is not None:
-            made[MODEL_FIELD[self.kind]] = card.id
+            made[self._model_field] = card.id
         return made
 
     def complaints(self) -> list[str]:
@@ -421,7 +445,7 @@ class Form(QWidget):
 
     def put_some(self, values: dict[str, Any]) -> None:
         """Show these values and leave the others."""
-        model = MODEL_FIELD[self.kind]
+        model = self._model_field
         if model in values and model in self.rows:
             self.rows[model].put(values[model])
             self._model()  # first: the limits of the model of now may not be those of the values
@@ -507,7 +531,7 @@ class Form(QWidget):
     def _changed(self, name: str) -> None:
         self._remember()
         self.rows[name].hold(False)
-        if name == MODEL_FIELD[self.kind]:
+        if name == self._model_field:
             self._model()
         if name == self._words:
             self._estimate()
@@ -533,19 +557,21 @@ class Form(QWidget):
     # -- the model --------------------------------------------------------------------------------------------------
 
     def card(self) -> ModelCard | None:
-        editor = self.rows[MODEL_FIELD[self.kind]].editor
+        editor = self.rows[self._model_field].editor if self._model_field else None
         return editor.card() if isinstance(editor, ModelEditor) else None
 
     @property
     def model_editor(self) -> ModelEditor:
-        editor = self.rows[MODEL_FIELD[self.kind]].editor
+        editor = self.rows[self._model_field].editor
         assert isinstance(editor, ModelEditor)
         return editor
 
     def _model(self) -> None:
         """Take over the defaults and limits of the chosen model; grey out what it cannot do."""
+        if not self._model_field:
+            return
         card = self.card()
-        model = self.rows[MODEL_FIELD[self.kind]]
+        model = self.rows[self._model_field]
         model.complain(model.editor.complaint())  # what was missing may have come, and the other way round
         if card is None or card == self._card:
             return
@@ -568,7 +594,7 @@ class Form(QWidget):
     def _suit(self, name: str, made: FieldRow) -> None:
         """Give a row the defaults and limits of the chosen model, and grey it out where the model has no use for it."""
         card = self._card
-        if card is None or name in (self._words, MODEL_FIELD[self.kind]):
+        if card is None or name in (self._words, self._model_field):
             return
         if name == "speaker":
             made.editor.set_high((card.limits.speakers or 1) - 1)

@@ -36,14 +36,16 @@ from PySide6.QtWidgets import (
 )
 
 from studio.core.problems import NotFound
+from studio.core.recipes import kind_of
 from studio.core.text import shown
 from studio.core.works import Change, Work
 from studio.ui import theme
 from studio.ui.desk import Desk
 from studio.ui.icons import icon
-from studio.ui.strings import as_tip, duration, tr
+from studio.ui.strings import as_tip, duration, one_or_many, tr
 from studio.ui.widgets import LATER, Label, ToolButton, pointed, row
 
+LEARNT = ("dataset", "training", "report")  # kinds of works that are described in a file
 PAGE = 100  # works fetched at a time
 THUMBNAILS = 240  # kept in memory
 SIDE = 192  # px of a kept thumbnail
@@ -54,7 +56,7 @@ Index = QModelIndex | QPersistentModelIndex
 
 
 class WorksModel(QAbstractListModel):
-    """Works of one kind, newest first.
+    """Works of some kinds, newest first.
 
     Signals:
         came(list): works that have just been made, newest first.
@@ -64,9 +66,9 @@ class WorksModel(QAbstractListModel):
     came = Signal(list)
     loaded = Signal()
 
-    def __init__(self, parent: QWidget, desk: Desk, kind: str) -> None:
+    def __init__(self, parent: QWidget, desk: Desk, *kinds: str) -> None:
         super().__init__(parent)
-        self._desk, self._kind = desk, kind
+        self._desk, self._kinds = desk, kinds
         self.works: list[Work] = []
         self.search, self.starred = "", False
         self.ready = False
@@ -89,10 +91,13 @@ class WorksModel(QAbstractListModel):
         if session is None:
             return
         self._fetching = True
-        now, kind, search, starred = self._round, self._kind, self.search, self.starred
+        now, kinds, search, starred = self._round, self._kinds, self.search, self.starred
 
         def read() -> list[Work]:
-            return session.works(limit=PAGE, kind=kind, before=before, search=search, starred=starred)
+            found: list[Work] = []
+            for kind in kinds:
+                found += session.works(limit=PAGE, kind=kind, before=before, search=search, starred=starred)
+            return found if len(kinds) == 1 else sorted(found, key=lambda work: -work.seq)[:PAGE]
 
         self._desk.tasks.read(self, read, lambda works: self._fetched(now, before, works))
 
@@ -141,7 +146,7 @@ class WorksModel(QAbstractListModel):
                 del self.works[row_at]
                 self.endRemoveRows()
         works = [w for w in works if not w.removed]
-        mine = [w for w in works if w.kind == self._kind]
+        mine = [w for w in works if w.kind in self._kinds]
         place = {w.id: i for i, w in enumerate(self.works)}
         # works are told of when they are made and when they are changed; an old one further down is not a new one
         newest = max((w.seq for w in self.works), default=-1)
@@ -327,7 +332,25 @@ def facts(work: Work) -> str:
         return f"{when(work)} · " + (tr("{n} words", n=f"{words:,}") if isinstance(words, int) else work.kind)
     if work.kind == "speech":
         return f"{when(work)} · {duration(float(work.meta.get('seconds', 0.0)))}"
+    if work.kind in LEARNT:
+        return f"{when(work)} · {_learnt(work)}"
     return f"{when(work)} · {work.meta.get('width', '?')} × {work.meta.get('height', '?')}"
+
+
+def _learnt(work: Work) -> str:
+    """What a data set, a training or a report is, in a few words."""
+    kind, meta = kind_of(work.recipe), work.meta
+    if work.kind == "dataset":
+        rows = meta.get("rows")
+        return one_or_many(rows, "{n} row", "{n} rows") if isinstance(rows, int) else tr("data set")
+    method = str(getattr(work.recipe, "method", ""))
+    words = {
+        "search": tr("search"), "convert": tr("export"), "evaluate-text": tr("texts"),
+        "evaluate-image": tr("pictures"), "evaluate-speech": tr("speech"),
+    }  # fmt: skip
+    found = words.get(kind) or tr(method or "training")
+    steps = meta.get("steps")
+    return f"{found} · " + one_or_many(steps, "{n} step", "{n} steps") if isinstance(steps, int) else found
 
 
 class WorkView(QListView):
@@ -410,11 +433,11 @@ class HistoryPanel(QWidget):
     opened = Signal(object)
     menu = Signal(object, object)
 
-    def __init__(self, desk: Desk, kind: str, *, tiles: bool) -> None:
+    def __init__(self, desk: Desk, *kinds: str, tiles: bool) -> None:
         super().__init__()
-        self.model = WorksModel(self, desk, kind)
+        self.model = WorksModel(self, desk, *kinds)
         self.view = WorkView(self.model, tiles)
-        self._desk, self._kind = desk, kind
+        self._desk = desk
         heading = Label(tr("History"), "heading")
         self.star_only = ToolButton(tr("Show starred works only"), "star", checkable=True)
         self.star_only.setObjectName("star_only")

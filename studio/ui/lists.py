@@ -20,18 +20,21 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.core.cards import ModelCard
+from studio.core.cards import ModelCard, same_base
 from studio.core.declare import Field, fields
 from studio.core.problems import Problem
 from studio.core.text import shown
 from studio.ui.desk import Desk
-from studio.ui.fields import Editor, FieldRow, NumberEditor, editor_for
+from studio.ui.fields import Editor, FieldRow, NumberEditor, TextEditor, editor_for
 from studio.ui.strings import as_tip, tr
 from studio.ui.widgets import Button, CalmWheel, Label, ToolButton, row
 
 SLOT = 64  # px, side of a small picture in the form
 PICTURES = "*.png *.jpg *.jpeg *.webp *.avif *.bmp *.gif *.tif *.tiff"
 ADD = "\0add"
+LONG = 1000  # characters; a text that may have more is written in several lines
+
+Special = Callable[[Field], Editor | None]
 
 
 def png_of(image: QImage) -> bytes:
@@ -238,7 +241,7 @@ class CardEditor(Editor):
         self._box.setCurrentIndex(max(0, self._box.findData(self._wanted)))
 
     def _fits(self, card: ModelCard) -> bool:
-        return not card.base or not self._base or card.base == self._base
+        return same_base(card.base, self._base)
 
     def _picked(self, _: int) -> None:
         chosen = self._box.currentData()
@@ -334,6 +337,9 @@ class StructEditor(Editor):
 class ListEditor(Editor):
     """A list of additions: each a row of its own, with a button that takes it away, and one that adds another.
 
+    Args:
+        special: gives the editor of a part of an entry, where the usual one will not do.
+
     Signals:
         wanted(PictureEditor): one of the rows asks for the picture that the tab shows.
         refused(Problem).
@@ -343,9 +349,9 @@ class ListEditor(Editor):
     refused = Signal(object)
     compact = False
 
-    def __init__(self, field: Field, desk: Desk) -> None:
+    def __init__(self, field: Field, desk: Desk, special: Special = lambda _: None) -> None:
         super().__init__(field)
-        self._desk, self._base, self._rows = desk, "", list[_Entry]()
+        self._desk, self._base, self._rows, self._special = desk, "", list[_Entry](), special
         self._around = QVBoxLayout(self)
         self._around.setContentsMargins(0, 0, 0, 0)
         self._around.setSpacing(6)
@@ -382,7 +388,7 @@ class ListEditor(Editor):
             self.changed.emit()
 
     def _append(self) -> _Entry:
-        entry = _Entry(self.field, self._desk, len(self._rows) + 1, self._drop_asked)
+        entry = _Entry(self.field, self._desk, len(self._rows) + 1, self._drop_asked, self._special)
         entry.set_base(self._base)
         entry.changed.connect(self.changed.emit)
         entry.wanted.connect(self.wanted.emit)
@@ -412,9 +418,11 @@ class _Entry(QFrame):
     wanted = Signal(object)
     refused = Signal(object)
 
-    def __init__(self, field: Field, desk: Desk, number: int, drop: Callable[[_Entry], None]) -> None:
+    def __init__(
+        self, field: Field, desk: Desk, number: int, drop: Callable[[_Entry], None], special: Special
+    ) -> None:  # fmt: skip
         super().__init__()
-        self._field, self._editors = field, dict[str, Editor]()
+        self._field, self._editors, self._special = field, dict[str, Editor](), special
         title = tr("{title} {n}", title=tr(field.title), n=number)
         remove = ToolButton(tr("Remove {title}", title=title), "x", clicked=lambda: drop(self))
         remove.setObjectName(f"{field.name}_remove")
@@ -425,7 +433,8 @@ class _Entry(QFrame):
             parts = fields(field.item)
         for part in parts:
             self._editors[part.name] = self._made(part, desk)
-        if len(parts) <= 2:
+        inline = len(parts) <= 2 and all(editor.compact for editor in self._editors.values())
+        if inline:
             across = row(spacing=4)
             for editor in self._editors.values():
                 if isinstance(editor, NumberEditor):
@@ -444,11 +453,13 @@ class _Entry(QFrame):
                 if part.name not in ("model", "image") and not part.required:
                     self._editors[part.name].put(part.default)
         for part in parts:
-            if part.default is not None and len(parts) <= 2 and part.type != "str":
+            if part.default is not None and inline and part.type != "str":
                 self._editors[part.name].put(part.default)
             self._editors[part.name].changed.connect(self.changed.emit)
 
     def _made(self, part: Field, desk: Desk) -> Editor:
+        if (own := self._special(part)) is not None:
+            return own
         if part.refers == "picture":
             picture = PictureEditor(part, desk)
             picture.wanted.connect(lambda: self.wanted.emit(picture))
@@ -460,6 +471,8 @@ class _Entry(QFrame):
             return card
         if part.type == "float" and part.name == "weight":
             return NumberEditor(msgspec.structs.replace(part, low=-1.0, high=2.0))
+        if part.type == "str" and (part.high or 0) > LONG:
+            return TextEditor(part, least=2, most=8)
         made = editor_for(part)
         assert made is not None, f"{part.name} has no editor"
         return made
@@ -487,7 +500,9 @@ class _Entry(QFrame):
     def is_whole(self) -> bool:
         """Whether all is chosen that it cannot do without; until then it does not count."""
         return all(
-            bool(editor.value()) for editor in self._editors.values() if isinstance(editor, (CardEditor, PictureEditor))
+            bool(editor.value())
+            for editor in self._editors.values()
+            if isinstance(editor, (CardEditor, PictureEditor)) or editor.field.required
         )
 
     def complaint(self) -> str:

@@ -45,6 +45,9 @@ MIME = "application/x-studio-job"
 ICONS = {
     "text": "message-square-text", "image": "image", "speech": "audio-lines", "export": "download",
     "edit": "crop", "upscale": "expand", "cutout": "wand", "sheet": "grid-2x2",
+    "dataset": "database", "train-text": "graduation-cap", "train-image": "graduation-cap", "search": "activity",
+    "convert": "file-plus", "evaluate-text": "gauge", "evaluate-image": "gauge", "evaluate-speech": "gauge",
+    "training": "graduation-cap", "report": "gauge",
 }  # fmt: skip
 
 
@@ -56,7 +59,9 @@ def noun(job: Tracked) -> str:
         return tr("Text") if job.count == 1 else tr("{n} texts", n=job.count)
     others = {
         "speech": tr("Reading"), "export": tr("Export"), "edit": tr("Adjusting"), "upscale": tr("Enlarging"),
-        "cutout": tr("Cutting out"), "sheet": tr("Sheet"),
+        "cutout": tr("Cutting out"), "sheet": tr("Sheet"), "dataset": tr("Data set"), "train-text": tr("Training"),
+        "train-image": tr("Training"), "search": tr("Search"), "convert": tr("Converting"),
+        "evaluate-text": tr("Evaluation"), "evaluate-image": tr("Evaluation"), "evaluate-speech": tr("Evaluation"),
     }  # fmt: skip
     return others.get(job.kind, job.kind)
 

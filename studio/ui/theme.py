@@ -144,6 +144,18 @@ def sheet(t: Theme) -> str:
     }}
     QPlainTextEdit[role="reading"]:focus {{ border-color: {t.accent}; }}
     QListView[role="list"] {{ background: transparent; padding: 0; outline: none; }}
+    QTableView {{
+        background: {t.panel}; color: {t.text}; border: 1px solid {t.line}; border-radius: 8px; outline: none;
+        selection-background-color: {t.field_hover}; selection-color: {t.text};
+    }}
+    QTableView:focus {{ border-color: {t.accent}; }}
+    QTableView::item {{ padding: 0 8px; }}
+    QHeaderView {{ background: transparent; border: none; }}
+    QHeaderView::section {{
+        background: transparent; color: {t.soft}; border: none; border-bottom: 1px solid {t.line}; padding: 5px 8px;
+        font-size: {SMALL}px;
+    }}
+    QTableCornerButton::section {{ background: transparent; border: none; }}
     QListWidget[role="list"]::item {{ min-height: 30px; padding: 0 8px; border-radius: 6px; color: {t.text}; }}
     QListWidget[role="list"]::item:hover {{ background: {t.field}; }}
     QListWidget[role="list"]::item:selected {{ background: {t.field_hover}; color: {t.text}; }}
@@ -170,7 +182,7 @@ def sheet(t: Theme) -> str:
     QToolButton[role="reset"] {{
         background: transparent; color: {t.accent}; padding: 0; min-width: 16px; min-height: 26px; font-size: {LARGE}px;
     }}
-    QToolButton[role="segment"] {{ background: transparent; color: {t.soft}; padding: 5px 12px; }}
+    QToolButton[role="segment"] {{ background: transparent; color: {t.soft}; padding: 5px 10px; }}
     QToolButton[role="segment"]:hover {{ color: {t.text}; }}
     QToolButton[role="segment"]:checked {{ background: {t.field_hover}; color: {t.text}; }}
     QToolButton[role="segment"]:focus {{ border: 1px solid {t.accent}; }}
@@ -197,6 +209,10 @@ def sheet(t: Theme) -> str:
     QToolButton[role="more"]:disabled {{ background: {t.field}; }}
     QPushButton[role="chip"] {{ border-radius: 14px; text-align: left; padding: 5px 14px; border-color: {t.line}; }}
     QPushButton[role="chip"]:focus {{ border-color: {t.accent}; }}
+    QPushButton[role="outline"] {{ background: {t.panel}; border-color: {t.line}; }}
+    QPushButton[role="outline"]:hover {{ background: {t.field_hover}; }}
+    QPushButton[role="outline"]:focus {{ border-color: {t.accent}; }}
+    QPushButton[role="outline"]:disabled {{ background: transparent; }}
     QPushButton[role="pill"] {{ border-radius: 14px; padding: 4px 12px; }}
     QPushButton[role="search"] {{ color: {t.soft}; text-align: left; min-width: 220px; }}
     QToolButton[role="tab"] {{

@@ -18,6 +18,7 @@ from studio.core.events import (
     Finished,
     Held,
     Loading,
+    Measured,
     Piece,
     Preview,
     Progress,
@@ -25,14 +26,17 @@ from studio.core.events import (
     Silent,
     Started,
     Token,
+    Tried,
 )
 from studio.core.jobs import Job, JobState
+from studio.core.learning import Point
 from studio.core.problems import Problem
 from studio.core.recipes import COUNT_FIELD, ExportRecipe, words_of
 from studio.core.text import shown
 from studio.ui.strings import seconds_left, tr
 
 WRITING = "writing"  # the phase of a text in which tokens come
+POINTS = 4000  # of a curve that are kept; then every other one goes
 KEPT = 30  # ended jobs that stay in the list until the window closes
 
 
@@ -58,6 +62,9 @@ class Tracked:
     texts: dict[int, str] = field(default_factory=dict)  # what has been written so far, by index
     preview: Preview | None = None
     pieces: list[Piece] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)  # of a training's curve, in order of steps
+    trials: list[dict[str, float]] = field(default_factory=list)  # of a search: what is known of those that ended
+    tried: dict[tuple[int, int], Tried] = field(default_factory=dict)  # what it made of its prompts, by index and step
     early: EndEvent | None = None  # its end, told before it was known what it is
     clock: Callable[[], float] = time.monotonic
     begun: float = 0.0  # monotonic: the work itself began
@@ -78,8 +85,29 @@ class Tracked:
         each = (self.now - self.begun) / (self.done - self.begun_at)
         return max(0.0, each * (self.total - self.done) - (self.clock() - self.now))
 
+    def measure(self, event: Measured) -> None:
+        """A point of its curve. One that goes on from a checkpoint comes by the same steps again.
+
+        A search tells of one trial after another: the curve is that of the last, and each that ended is a row.
+        """
+        trial = event.values.get("trial")
+        if trial is not None and ("value" in event.values or "best" in event.values):
+            self.trials = [each for each in self.trials if each["trial"] != trial] + [event.values]
+            return
+        if trial is not None and self.points and self.points[-1].values.get("trial") != trial:
+            self.points = []
+        while self.points and self.points[-1].step >= event.step:
+            before = self.points.pop()
+            if before.step == event.step:  # a look at validation tells of a step that is told already
+                event = Measured(
+                    job=self.id, step=event.step, seconds=event.seconds, values={**before.values, **event.values}
+                )
+        self.points.append(Point(event.step, event.seconds, event.values))
+        if len(self.points) > POINTS:
+            self.points = [p for at, p in enumerate(self.points) if at % 2 or "valid" in p.values]
+
     def begin_again(self) -> None:
-        """What came from it so far is void."""
+        """What came from it so far is void; a training goes on from its checkpoint, and its curve stays."""
         self.state, self.loading, self.cancelling, self.silent = JobState.QUEUED, "", False, 0.0
         self.done = self.total = self.begun = self.begun_at = self.now = 0.0
         self.unit = self.phase = ""
@@ -247,6 +275,10 @@ class Track(QObject):
             job.preview = event
         elif isinstance(event, Piece):
             job.pieces.append(event)
+        elif isinstance(event, Measured):
+            job.measure(event)
+        elif isinstance(event, Tried):
+            job.tried[event.index, event.step] = event
         self.touch()
 
     def touch(self) -> None:

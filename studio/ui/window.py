@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from studio.core.cards import ModelCard
 from studio.core.events import Event, Failed, Finished
 from studio.core.problems import Problem
 from studio.core.recipes import ExportRecipe, Recipe, kind_of, work_kind
@@ -30,7 +31,7 @@ from studio.ui.actions import ACTIONS, BY_NAME, Action, keys_of
 from studio.ui.desk import Desk
 from studio.ui.queue import JobStrip, QueuePanel
 from studio.ui.strings import tr
-from studio.ui.tabs import TABS, TabEntry
+from studio.ui.tabs import TABS, TabEntry, home_of
 from studio.ui.tabs.base import MakeTab, open_folder
 from studio.ui.widgets import Button, Notice, ToolButton, line, one_stop, row
 
@@ -170,6 +171,8 @@ class Window(QMainWindow):
         desk.told.connect(self.tell)
         desk.sent.connect(self._sent)
         desk.reuse.connect(self._reuse)
+        desk.use_model.connect(self._use_model)
+        desk.wanted.connect(self._wanted)
         desk.happened.connect(self._happened)
         desk.change.connect(self._changed)
         desk.opened.connect(self._opened)
@@ -212,10 +215,10 @@ class Window(QMainWindow):
 
     def go_to_job(self, kind: str) -> None:
         """Open a tab to see what is being made there."""
-        kind = work_kind(kind)
-        self.go(kind)
-        if kind in self.tabs:
-            self.tabs[kind].back()
+        home = home_of(work_kind(kind))
+        self.go(home)
+        if home in self.tabs:
+            self.tabs[home].show_job_of(kind)
 
     def show_text(self) -> None:
         self.go("text")
@@ -225,6 +228,12 @@ class Window(QMainWindow):
 
     def show_audio(self) -> None:
         self.go("speech")
+
+    def show_train(self) -> None:
+        self.go("train")
+
+    def show_evaluate(self) -> None:
+        self.go("evaluate")
 
     # -- actions ------------------------------------------------------------------------------------------------------
 
@@ -267,9 +276,10 @@ class Window(QMainWindow):
 
     def show_work(self, work: Work) -> None:
         """Show a work in the tab of its kind."""
-        self.go(work.kind)
-        if work.kind in self.tabs:
-            self.tabs[work.kind].show_work(work)
+        home = home_of(work.kind)
+        self.go(home)
+        if home in self.tabs:
+            self.tabs[home].show_work(work)
 
     def toggle_queue(self) -> None:
         shown = not self.queue.isVisible()
@@ -436,10 +446,21 @@ class Window(QMainWindow):
         if isinstance(recipe, ExportRecipe):
             self.tell(tr("This is the recipe of an export; there is nothing to make from it."))
             return
-        kind = work_kind(kind_of(recipe))
+        kind = home_of(work_kind(kind_of(recipe)))
         self.go(kind)
         if kind in self.tabs:
             self.tabs[kind].take_recipe(recipe, part)
+
+    def _wanted(self, kind: str, mode: str) -> None:
+        self.go(kind)
+        if kind in self.tabs:
+            self.tabs[kind].set_mode(mode)
+
+    def _use_model(self, kind: str, card: ModelCard) -> None:
+        """Open the tab in which a model is used, with it chosen."""
+        self.go(kind)
+        if kind in self.tabs:
+            self.tabs[kind].use_model(card)
 
     # -- coming and going ---------------------------------------------------------------------------------------------
 

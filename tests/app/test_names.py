@@ -43,7 +43,7 @@ def names(paths: Paths) -> Names:
     def work(name: str) -> Any:
         raise NotFound("none")
 
-    return Names(Inputs(paths), choose, work, lambda work: Path())
+    return Names(Inputs(paths), choose, work, lambda work: Path(), lambda name: choose("dataset", name))
 
 
 @pytest.fixture

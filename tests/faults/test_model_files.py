@@ -469,7 +469,7 @@ def test_a_model_of_another_kind_or_for_another_one_is_called_what_it_is(paths: 
             "lora.safetensors": safetensors({"lora_unet_x": ("F32", [1], 4)}),
         },
     )
-    for name, words in {"flux.gguf": "a picture model, not a text model", "adapter.gguf": "a LoRA for another model",
+    for name, words in {"flux.gguf": "a picture model, not a text model", "adapter.gguf": "an adapter of another kind",
                         "lora.safetensors": "it is a LoRA"}.items():  # fmt: skip
         assert words in said[name].why
         assert said[name].code == "model_unfit"

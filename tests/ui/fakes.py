@@ -173,4 +173,7 @@ if __name__ == "__main__":
 
     for kind, name in (("text", "FakeText"), ("image", "FakeImage"), ("speech", "FakeSpeech")):
         ENGINES[f"{kind}.fake"] = f"tests.ui.fakes:{name}"
+    from tests.ui.fakes_learn import NAMES
+
+    ENGINES.update({engine: f"tests.ui.fakes_learn:{name}" for engine, name in NAMES.items()})
     raise SystemExit(main())

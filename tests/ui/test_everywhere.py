@@ -41,7 +41,7 @@ from studio.ui.palette import Palette
 from studio.ui.state import WindowState
 
 UI = Path(__file__).parents[2] / "studio" / "ui"
-TABS = ("text", "image", "speech")
+TABS = ("text", "image", "speech", "train", "evaluate")
 EVIL = "<b>x</b> <img src=q>"
 LEAST = 28  # px
 TARGETS = (QAbstractButton, QLineEdit, QComboBox, QSlider, QAbstractSpinBox)
@@ -88,6 +88,12 @@ def modes(rig: Any) -> Iterator[str]:
             QApplication.processEvents()
             yield "chat"
             tab._set_mode(False)
+        for mode in getattr(tab, "modes", ())[1:]:
+            tab.set_mode(mode.name)
+            QApplication.processEvents()
+            yield mode.name
+        if hasattr(tab, "modes"):
+            tab.set_mode(tab.modes[0].name)
         QApplication.processEvents()
         yield kind
 
@@ -358,7 +364,7 @@ window.show()
 from tests.ui.test_everywhere import outside
 class Rig: pass
 rig = Rig(); rig.window = window
-for kind in ("text", "image", "speech"):
+for kind in ("text", "image", "speech", "train", "evaluate"):
     window.go(kind)
     QTest.qWait(50)
     bad = outside(rig)

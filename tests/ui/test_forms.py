@@ -47,7 +47,7 @@ def spread(field: Field) -> list[float]:
     ]
     if field.type == "int":
         return sorted({float(round(v)) for v in values if low <= v <= high} | {low, high})
-    return sorted({round(v, 2) for v in values if low <= v <= high} | {low, high})
+    return sorted({min(high, round(v, 2)) for v in values if low <= v <= high} | {low, high})
 
 
 @pytest.mark.parametrize("field", NUMBERS, ids=lambda f: f.name)

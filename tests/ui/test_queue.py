@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import psutil
-from PySide6.QtCore import QModelIndex, QObject, Qt
+from PySide6.QtCore import QItemSelectionModel, QModelIndex, QObject, Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QMenu
 
@@ -45,7 +45,9 @@ def choose(rig: Rig, title: str) -> Any:
 
     rig.until(rows)  # it is drawn at most ten times a second
     row = rows()[0]
-    queue.view.setCurrentIndex(model.index(row))
+    # the view's own setCurrentIndex looks at the keys that are down, which a test before may have left so
+    select = QItemSelectionModel.SelectionFlag.ClearAndSelect
+    queue.view.selectionModel().setCurrentIndex(model.index(row), select)
     return model.index(row)
 
 

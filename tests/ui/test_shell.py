@@ -93,6 +93,8 @@ def test_tabs_are_built_when_they_are_asked_for_and_keep_what_is_in_them(rig: Ri
 
 
 def test_every_action_can_be_done_in_the_window_or_in_its_tab(shell: Rig) -> None:
+    for entry in TABS:
+        shell.tab(entry.kind)
     for action in ACTIONS:
         kinds = [action.tab] if action.tab else [entry.kind for entry in TABS]
         own = {"palette": "palette_"}.get(action.name, action.name)

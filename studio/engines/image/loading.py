@@ -22,6 +22,7 @@ from studio.core.cards import ModelCard
 from studio.core.problems import EngineMissing, ModelBroken, ModelMissing, ModelRefused, StudioError
 from studio.core.text import shown
 from studio.engines.image import trouble
+from studio.engines.offline import go_offline as go_offline
 
 _COPY_AGAIN = "Copy or download the model again."
 _VOCABULARIES = (
@@ -36,14 +37,6 @@ _CODE_KEYS = ("auto_map", "_attn_implementation_internal", "trust_remote_code", 
 _HEADER_LIMIT = 100_000_000  # bytes; the safetensors format's own limit
 # Parts of text encoders that no pipeline reads; some folders leave them out.
 _UNUSED = re.compile(r"(^|\.)(pooler|lm_head|position_ids|logit_scale|score)(\.|$)")
-
-
-def go_offline() -> None:
-    """Keep the libraries from the network. Must run before they are imported: they read this once."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["TRANSFORMERS_OFFLINE"] = "1"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def open_model(card: ModelCard, device: str, dtype: str, *, place: bool = True) -> Any:

@@ -22,9 +22,11 @@ from studio.core.problems import (
     StudioError,
 )
 from studio.core.recipes import SEED_LIMIT, MadeWith, Message, Recipe, TextRecipe
+from studio.core.text import file_stem, shown
 from studio.core.works import Artifact, Result
 from studio.engines.context import JobCancelled, RunContext
-from studio.engines.text import page
+from studio.engines.text import gguf_lora, page
+from studio.engines.text.adapters import checked, summed
 from studio.engines.text.llama_server import LlamaServer, graphics_there
 from studio.engines.text.local_http import LocalRefused
 from studio.engines.text.stream import Stream
@@ -38,7 +40,9 @@ from studio.engines.text.templates import (
     parted,
     plain,
 )
+from studio.models.fingerprint import fingerprint
 from studio.models.gguf_header import GGUFHeader, read_gguf
+from studio.models.text_adapters import look_gguf_lora
 
 USUAL_WINDOW = 4096  # tokens, when nobody says otherwise
 SHORTEST_WINDOW = 1024  # tokens, when memory is short
@@ -49,6 +53,7 @@ ANSWER_ROOM = 4096  # tokens kept for the answer when a window has to grow; more
 # compute. On 2 cores an event per token cost 5 % of the speed.
 TOKEN_SECONDS = 0.05
 PROGRESS_SECONDS = 0.25
+LORAS_KEPT = 4  # laid over an open model, at rest or at work; another one means to open it anew
 
 
 class Llama:
@@ -63,6 +68,7 @@ class Llama:
         self._header: GGUFHeader | None = None
         self._server: LlamaServer | None = None
         self._renderer = Renderer()
+        self._loras: tuple[Path, ...] = ()  # the files that a server is opened with
         self._shrunk: dict[int, tuple[int, str]] = {}  # window asked for -> window and device that fitted
 
     # --- loading
@@ -89,6 +95,7 @@ class Llama:
         if header is not None and header.chat_template:
             self._renderer.start()  # gets ready while the model loads
         self._card, self._plan, self._stamp, self._header = card, plan, _stamp(path), header
+        self._loras = ()
         self._shrunk = {}
         self._open(self._window(0), ctx)
 
@@ -128,6 +135,7 @@ class Llama:
                     threads=self._plan.threads,
                     n_batch=self._plan.n_batch,
                     device=device,
+                    loras=self._loras,
                     log=ctx.cache_dir / "llama-load.log",
                 )
             except OutOfMemory:
@@ -152,6 +160,7 @@ class Llama:
         self._close_server()
         self._renderer.close()
         self._card = self._header = None
+        self._loras = ()
 
     def _close_server(self) -> None:
         server, self._server = self._server, None
@@ -170,6 +179,53 @@ class Llama:
             versions=dict(_versions()),
             system=f"{platform.system()} {platform.machine()}",
         )
+
+    # --- what is laid over the model
+
+    def _laid(self, recipe: TextRecipe, ctx: RunContext) -> dict[Path, float]:
+        """The files of the recipe's LoRAs and how strongly they act. A model without one of them is opened anew.
+
+        Raises:
+            ModelMissing, ModelBroken, ModelRefused, ModelUnfit: a LoRA that cannot be used. OSError
+        """
+        weights: dict[Path, float] = {}
+        for card_id, weight in summed(recipe.loras).items():
+            ctx.check()
+            weights[self._lora_file(ctx.card(card_id), ctx)] = weight
+        if not weights.keys() <= set(self._loras):
+            resting = [file for file in self._loras if file not in weights]
+            self._loras = (*resting[max(0, len(resting) + len(weights) - LORAS_KEPT) :], *weights)
+            self._close_server()
+        return weights
+
+    def _lora_file(self, card: ModelCard, ctx: RunContext) -> Path:
+        """A GGUF file of a LoRA; one of peft is written as such once."""
+        assert self._card is not None
+        path = Path(card.path)
+        if card.format == "gguf":
+            if not path.is_file():
+                raise ModelMissing(
+                    f"The LoRA “{shown(card.name)}” is not there.", "Was it moved or deleted?", field="loras"
+                )
+            looked = look_gguf_lora(path)
+            if isinstance(looked, ModelCard):
+                return path
+            if isinstance(looked, Broken):
+                raise _broken(path, looked)
+            raise ModelUnfit(f"The LoRA “{shown(card.name)}” cannot be used: {looked.why}.", field="loras")
+        folder = checked(card)
+        header = self._header or read_gguf(Path(self._card.path))
+        if isinstance(header, Broken):
+            raise _broken(Path(self._card.path), header)
+        self._header = header
+        # of which layers there are and how they are laid out, not of which model: others of its kind take the same
+        model = f"{header.architecture}-{self._card.base.replace('/', '-')}"
+        file = ctx.cache_dir / "loras" / f"{fingerprint(folder, ctx.cache_dir)[:24]}-{file_stem(model, 60)}.gguf"
+        if not file.is_file():
+            ctx.loading(card.name)
+            gguf_lora.write(folder, header, file, card.name)
+            ctx.loading(card.name, 1.0)
+        return file
 
     # --- the window of tokens
 
@@ -239,11 +295,16 @@ class Llama:
         if self._card is None:
             raise ModelMissing("No text model is loaded.")
         ctx.check()
-        # 1. the window the recipe asks for
+        # 1. what is laid over the model, and the window the recipe asks for
+        laid = self._laid(recipe, ctx)
         if recipe.context > self._longest > 0:
             ctx.note(f"The model was made for {self._longest:,} tokens, so the context window is no longer than that.")
         window = self._window(recipe.context)
-        server = self._open(window, ctx, window if recipe.context else SHORTEST_WINDOW)
+        try:
+            server = self._open(window, ctx, window if recipe.context else SHORTEST_WINDOW)
+        except ModelUnfit:
+            self._loras = ()  # the next text is not to meet the same one
+            raise
         # 2. what the model reads, as numbers
         try:
             prompt, stops, trim = self._prompt(server, recipe, ctx)
@@ -258,7 +319,7 @@ class Llama:
         for index in range(recipe.n):
             ctx.check()
             writing = _Writing(ctx, recipe, index, len(prompt), stops, trim)
-            artifacts += writing.write(server, prompt, ctx.seed(first, index))
+            artifacts += writing.write(server, prompt, ctx.seed(first, index), laid)
         return Result(artifacts=tuple(artifacts), made_with=self.made_with(), notes=tuple(ctx.notes))
 
     def _prompt(
@@ -338,7 +399,9 @@ class _Writing:
         self._raised: BaseException | None = None
         self._began_writing = 0.0
 
-    def write(self, server: LlamaServer, prompt: list[int], seed: int) -> tuple[Artifact, ...]:
+    def write(
+        self, server: LlamaServer, prompt: list[int], seed: int, loras: dict[Path, float]
+    ) -> tuple[Artifact, ...]:
         """Write and save the text, and a small picture of it.
 
         Raises:
@@ -360,7 +423,7 @@ class _Writing:
             "return_progress": True,  # else nothing is heard, and no cancel, while a long prompt is read
         }
         began = self._began_writing = time.monotonic()
-        server.complete(request, self._take)
+        server.complete(request, self._take, loras)
         if self._raised is not None:
             if isinstance(self._raised, JobCancelled):
                 self._keep_part(seed, time.monotonic() - began)

@@ -17,7 +17,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -97,6 +97,7 @@ class LlamaServer:
         n_ctx: length of the context window, tokens.
         device: "cpu", or "auto" and anything else for all layers on a graphics processor where there is one;
             a number after a colon picks it.
+        loras: GGUF files that are laid over the model; how strongly, each text says.
         log: file for what llama.cpp says while it loads; it is left behind if that kills the process.
         loopback: listen on a port with a key instead of a Unix socket.
 
@@ -116,13 +117,14 @@ class LlamaServer:
         n_batch: int,
         device: str,
         log: Path,
+        loras: Sequence[Path] = (),
         loopback: bool = os.name == "nt",
     ) -> None:
         xllamacpp = library()
         found = [] if device == "cpu" else graphics(xllamacpp.get_device_info())
         number = min(int(device.partition(":")[2] or 0), max(len(found) - 1, 0))
         self.device = re.sub(r"(\D+)(\d+)$", r"\1:\2", found[number].lower()) if found else "cpu"
-        self.n_ctx, self.threads, self.n_batch = n_ctx, threads, n_batch
+        self.n_ctx, self.threads, self.n_batch, self.loras = n_ctx, threads, n_batch, tuple(loras)
         self._folder: Path | None = None
         self._server: Any = None
         self._answered = False
@@ -133,6 +135,8 @@ class LlamaServer:
         params.n_batch = params.n_ubatch = n_batch
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
         params.n_parallel = 1
+        # at rest until a text asks for one: with a strength of 0 it is passed over, and nothing is computed with it
+        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(file), 0.0) for file in self.loras]
         if not found:
             params.n_gpu_layers = 0
             # a build for graphics processors would otherwise still hand large batches over
@@ -161,7 +165,7 @@ class LlamaServer:
                 self._server = xllamacpp.Server(params)
         except (RuntimeError, MemoryError) as error:
             self.close()
-            raise _explained(path, said(), error) from error
+            raise _explained(path, said(), error, bool(self.loras)) from error
         except BaseException:
             self.close()
             raise
@@ -192,8 +196,21 @@ class LlamaServer:
         about = self._http.ask("/props")
         return about.get("bos_token") or "", about.get("eos_token") or ""
 
-    def complete(self, request: dict[str, Any], take: Callable[[dict[str, Any]], bool]) -> None:
-        """Write a text; `take` gets each chunk on this thread and returns True to stop. It must not raise."""
+    def complete(
+        self,
+        request: dict[str, Any],
+        take: Callable[[dict[str, Any]], bool],
+        loras: Mapping[Path, float] | None = None,
+    ) -> None:
+        """Write a text; `take` gets each chunk on this thread and returns True to stop. It must not raise.
+
+        Args:
+            loras: how strongly each acts; the others are at rest.
+        """
+        if self.loras:
+            weights = loras or {}
+            asked = [{"id": at, "scale": weights.get(file, 0.0)} for at, file in enumerate(self.loras)]
+            request = {**request, "lora": asked}
 
         def heard(chunk: dict[str, Any]) -> bool:
             self._answered = True
@@ -279,9 +296,16 @@ def _said(log: Path) -> Iterator[Callable[[], str]]:
             sys.stderr.write(text)
 
 
-def _explained(path: Path, log: str, error: RuntimeError | MemoryError) -> ModelBroken | ModelUnfit | OutOfMemory:
+def _explained(
+    path: Path, log: str, error: RuntimeError | MemoryError, with_loras: bool = False
+) -> ModelBroken | ModelUnfit | OutOfMemory:
     """Turn llama.cpp's log into the one sentence that helps."""
     detail = f"{error}\n{log}".strip()
+    if with_loras and re.search(r"lora|adapter", log, re.I) and not isinstance(error, MemoryError):
+        return ModelUnfit(
+            f"A LoRA does not fit the model {path.name}.", "Choose one that was made for this model.", detail=detail,
+            field="loras",
+        )  # fmt: skip
     unknown = re.search(r"unknown (?:model architecture|pre-tokenizer type): '([^']*)'", log)
     if unknown:
         return ModelUnfit(

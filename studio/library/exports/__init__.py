@@ -33,12 +33,19 @@ Write = Callable[[Source, BinaryIO, ExportRecipe, RunContext], dict[str, Any]]
 
 
 class Export(msgspec.Struct, frozen=True):
-    """One format. `write` is "module:function" of type Write; `quality`: the recipe's quality means something here."""
+    """One format. `write` is "module:function" of type Write; `quality`: the recipe's quality means something here.
+
+    `others`: further kinds of work that can be written so.
+    """
 
     kind: str
     title: str
     write: str
     quality: bool = False
+    others: tuple[str, ...] = ()
+
+    def takes(self, kind: str) -> bool:
+        return kind == self.kind or kind in self.others
 
 
 EXPORTS: dict[str, Export] = {
@@ -57,14 +64,21 @@ EXPORTS: dict[str, Export] = {
     ".flac": Export("speech", "FLAC", "studio.library.exports.flac:write"),
     ".ogg": Export("speech", "OGG Vorbis", "studio.library.exports.ogg:write", quality=True),
     ".mp3": Export("speech", "MP3", "studio.library.exports.mp3:write", quality=True),
+    ".html": Export("report", "Web page", "studio.library.exports.report_html:write", others=("training",)),
+    ".pdf": Export("report", "PDF", "studio.library.exports.report_pdf:write", others=("training",)),
+    ".csv": Export("report", "CSV table", "studio.library.exports.report_data:write_csv", others=("training",)),
+    ".json": Export("report", "JSON", "studio.library.exports.report_data:write_json", others=("training", "dataset")),
 }
 
-_NOUN = {"text": "text", "image": "picture", "speech": "sound"}
+_NOUN = {
+    "text": "text", "image": "picture", "speech": "sound", "report": "report", "training": "training",
+    "dataset": "data set",
+}  # fmt: skip
 
 
 def formats_for(kind: str) -> tuple[str, ...]:
     """The extensions a kind of work can be exported to, for example (".txt", ".md"); empty for an unknown kind."""
-    return tuple(extension for extension, export in EXPORTS.items() if export.kind == kind)
+    return tuple(extension for extension, export in EXPORTS.items() if export.takes(kind))
 
 
 def menu(kind: str) -> tuple[tuple[str, str], ...]:
@@ -103,7 +117,7 @@ def _checked(kind: str, to: str, overwrite: bool, master: Path | None) -> places
     extension = places.extension_of(to)
     export = EXPORTS.get(extension)
     # A folder is named as such, rather than as a file without extension.
-    if (export is None or export.kind != kind) and to.strip() and not os.path.isdir(to):
+    if (export is None or not export.takes(kind)) and to.strip() and not os.path.isdir(to):
         noun, formats = _NOUN[kind], ", ".join(fitting)
         if not extension:
             sentence = f"“{shown(os.path.basename(to))}” has no extension to say which format is wanted."
@@ -136,7 +150,7 @@ class Exporter:
         """Nothing to unload."""
 
     def made_with(self) -> MadeWith:
-        versions = {name: found for name in ("pillow", "soundfile") if (found := _version(name))}
+        versions = {name: found for name in ("pillow", "soundfile", "fpdf2") if (found := _version(name))}
         return MadeWith(
             engine="export.files", versions=versions, system=f"{platform.system()} {platform.machine()}".strip()
         )

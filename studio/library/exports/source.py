@@ -20,7 +20,10 @@ REQUEST = "request.json"  # in the job's staging folder, put there by the runtim
 MADE_WITH = f"made with studio {studio.__version__}"
 SOFTWARE = f"studio {studio.__version__}"
 
-_WORDS = {"text": "text", "image": "picture", "speech": "sound"}
+_WORDS = {
+    "text": "text", "image": "picture", "speech": "sound", "report": "report", "training": "training",
+    "dataset": "data set",
+}  # fmt: skip
 _WHY = {
     errno.EIO: "the disk reports an error",
     errno.ESTALE: "the network folder is gone",

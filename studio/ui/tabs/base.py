@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from PySide6.QtCore import QMimeData, Qt, QUrl, Signal
 from PySide6.QtGui import QDesktopServices, QGuiApplication, QImage
 from PySide6.QtWidgets import (
@@ -19,10 +20,12 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from studio.core.cards import ModelCard
+from studio.core.declare import Field, fields
 from studio.core.events import Again, Cancelled, EndEvent, Event, Failed, Finished, Log
 from studio.core.jobs import Job, JobState
 from studio.core.problems import Problem
-from studio.core.recipes import Recipe, kind_of, work_kind
+from studio.core.recipes import MODEL_FIELD, RECIPES, Recipe, kind_of, work_kind
 from studio.core.text import shown
 from studio.core.works import Work
 from studio.ui import export
@@ -33,6 +36,7 @@ from studio.ui.fields import EnterFilter
 from studio.ui.forms import Form
 from studio.ui.history import HistoryPanel, mime_of
 from studio.ui.strings import as_button, tr
+from studio.ui.track import Tracked
 from studio.ui.widgets import Button, Label, Notice, ToolButton, row, then
 
 
@@ -86,6 +90,7 @@ class MakeTab(QWidget):
     verb = "Generate"
     leave_out: tuple[str, ...] = ()
     tiles = False
+    makes: tuple[str, ...] = ()  # the kinds of works that are shown here; empty for `kind` alone
 
     def __init__(self, desk: Desk) -> None:
         super().__init__()
@@ -97,11 +102,7 @@ class MakeTab(QWidget):
         self.setAcceptDrops(True)
 
         # left
-        self.form = Form(self.kind, desk, leave_out=self.leave_out)
-        self.form.changed.connect(self._edited)
-        self.form.model_editor.refused.connect(self.tell_problem)
-        self.form.refused.connect(self.tell_problem)
-        self.form.picture_wanted.connect(self.give_picture)
+        self.form = self.build_form()
         self.notice = Notice()
         self.notice.setObjectName("notice")
         self.go = Button("", role="primary", clicked=self._press)
@@ -145,7 +146,7 @@ class MakeTab(QWidget):
         self._left_box.addLayout(buttons)
 
         # right
-        self.history = HistoryPanel(desk, self.kind, tiles=self.tiles)
+        self.history = HistoryPanel(desk, *(self.makes or (self.kind,)), tiles=self.tiles)
         self.history.opened.connect(self.show_work)
         self.history.menu.connect(self.fill_menu)
         self.history.view.remove.connect(self.remove)
@@ -191,9 +192,7 @@ class MakeTab(QWidget):
 
         self._enter = EnterFilter(self)
         self._enter.pressed.connect(self.make)
-        for made in self.form.rows.values():
-            made.editor.target().installEventFilter(self._enter)
-        self.form.row_made.connect(lambda made: made.editor.target().installEventFilter(self._enter))
+        self.connect_form(self.form)
         desk.happened.connect(self._happened)
         desk.track.moved.connect(self._moved)
         desk.track.changed.connect(self.refresh_button)
@@ -202,6 +201,22 @@ class MakeTab(QWidget):
             self._moved(job.id)
 
     # -- for subclasses -----------------------------------------------------------------------------------------------
+
+    def build_form(self) -> Form:
+        return Form(self.kind, self.desk, leave_out=self.leave_out)
+
+    def connect_form(self, form: Form) -> None:
+        """Listen to a form that has just been made."""
+        form.changed.connect(self._edited)
+        form.refused.connect(self.tell_problem)
+        form.picture_wanted.connect(self.give_picture)
+        for made in form.rows.values():
+            made.editor.target().installEventFilter(self._enter)
+        form.row_made.connect(lambda made: made.editor.target().installEventFilter(self._enter))
+
+    def unfinished(self) -> list[Tracked]:
+        """The jobs that the big button is about."""
+        return self.desk.track.unfinished(self.kind)
 
     def build_centre(self) -> QWidget:
         raise NotImplementedError
@@ -253,7 +268,7 @@ class MakeTab(QWidget):
     def submitted(self, job: Job) -> None:
         self._last = job
         tracked = self.desk.track.jobs.get(job.id)
-        alone = len(self.desk.track.unfinished(self.kind)) <= 1
+        alone = len(self.unfinished()) <= 1
         if alone or not self.following:
             self.follow(job.id)
         else:
@@ -289,25 +304,45 @@ class MakeTab(QWidget):
             self.aside = False
             self.begun(self.following)
 
+    def show_job_of(self, kind: str) -> None:
+        """Show what is being made of a kind of recipe."""
+        self.back()
+
+    def set_mode(self, name: str) -> None:
+        """Show another mode, where the tab has some."""
+
+    def use_model(self, card: ModelCard) -> None:
+        """Choose a model, or an addition to one."""
+        model = MODEL_FIELD[self.kind]
+        if card.kind == self.kind:
+            self.form.put_some({model: card.id})
+            return
+        field = next((f for f in fields(RECIPES[self.kind]) if f.name in self.form.rows and _lists(f, card.kind)), None)
+        if field is not None:  # a LoRA joins those that are there
+            there = [msgspec.to_builtins(each) for each in self.form.rows[field.name].value()]
+            if all(each.get("model") != card.id for each in there):
+                self.form.put_some({field.name: (*there, {"model": card.id})})
+            self.form.go_to(field.name)
+
     def stop(self) -> None:
         """Cancel what runs in this tab, or what waits where nothing runs."""
-        unfinished = self.desk.track.unfinished(self.kind)
+        unfinished = self.unfinished()
         for job in unfinished[:1]:
             self.desk.cancel(job.id)
 
     def stop_all(self) -> None:
-        for job in reversed(self.desk.track.unfinished(self.kind)):
+        for job in reversed(self.unfinished()):
             self.desk.cancel(job.id)
 
     def _press(self) -> None:
-        if self.desk.track.unfinished(self.kind):
+        if self.unfinished():
             self.stop()
         else:
             self.make()
 
     def refresh_button(self) -> None:
         """Generate, Cancel, or cancelling."""
-        unfinished = self.desk.track.unfinished(self.kind)
+        unfinished = self.unfinished()
         cancelling = bool(unfinished) and all(j.cancelling for j in unfinished)
         if not unfinished:
             text = f"{tr(self.verb)}    {keys_of('make').replace('Enter', '↵').replace('+', ' ')}"
@@ -331,7 +366,7 @@ class MakeTab(QWidget):
         if self.aside and self.at_work():
             menu.addAction(tr("Show what is being made")).triggered.connect(lambda *_: self.back())
         self.fill_more(menu)
-        unfinished = self.desk.track.unfinished(self.kind)
+        unfinished = self.unfinished()
         if len(unfinished) > 1:
             menu.addSeparator()
             everything = menu.addAction(tr("Cancel all {n} jobs of this tab", n=len(unfinished)))
@@ -340,7 +375,7 @@ class MakeTab(QWidget):
     def _mine(self, job_id: str) -> bool:
         """Whether what a job makes is shown in this tab."""
         job = self.desk.track.jobs.get(job_id)
-        return job is not None and work_kind(job.kind) == self.kind
+        return job is not None and work_kind(job.kind) in (self.makes or (self.kind,))
 
     def _moved(self, job_id: str) -> None:
         job = self.desk.track.jobs.get(job_id)
@@ -697,6 +732,11 @@ class MakeTab(QWidget):
         if self.right.isVisible():
             self.desk.state.splitters[split.objectName()] = split.sizes()
             self.desk.keeper.touch()
+
+
+def _lists(field: Field, kind: str) -> bool:
+    """Whether a field is a list of additions of a kind."""
+    return field.item is not None and any(part.refers == kind for part in fields(field.item))
 
 
 def open_folder(path: Path) -> None:

@@ -34,6 +34,29 @@ class Job:
         return Exporter().run(ExportRecipe(work="w1", to=str(to), **more), self.ctx)
 
 
+def make_report(path: Path, rows: int = 3, **more: Any) -> Path:
+    """A report of two models, with a text in every row."""
+    import msgspec
+
+    from studio.core.learning import Measure, Point, Report
+
+    measures = [
+        Measure(name=name, value=value, low=value - 1, high=value + 1, of=of, n=rows, unit="bits", better="lower",
+                signature="window:512")
+        for name, value in (("Perplexity", 12.5), ("BLEU", 31.25)) for of in ("One", "Two")
+    ]  # fmt: skip
+    written = [["Prompt", "One"], *([f"Prompt {i}", f"Answer {i}, {'of many words ' * 8}"] for i in range(rows))]
+    points = [Point(i + 1, 0.0, {"One": 1.0 + i % 3, "Two": 2.0}) for i in range(rows)]
+    given: dict[str, Any] = {
+        "title": "One and two", "created": "2026-01-02T03:04:05+00:00", "measures": tuple(measures),
+        "tables": {"What was written": written}, "plots": {"Bits of each row": points}, "seeds": (7,),
+        "data": "tales: test rows", "data_sha256": "ab" * 32, "versions": {"numpy": "2.0"},
+        "settings": {"rows": rows}, "notes": ("A note.",),
+    }  # fmt: skip
+    path.write_bytes(msgspec.json.encode(Report(**{**given, **more})))
+    return path
+
+
 def sine(frames: int, rate: int, hertz: float = 440.0, loudness: float = 0.5) -> list[float]:
     return [loudness * math.sin(2 * math.pi * hertz * i / rate) for i in range(frames)]
 

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from studio.core.learning import Measure
 from studio.core.problems import NotFound, NotSaved, StudioError
 from studio.core.recipes import ExportRecipe, TextRecipe
 from studio.engines.context import JobCancelled
 from studio.library.exports import EXPORTS, Exporter, check_target, formats_for
 from studio.library.exports import target as places
-from tests.library.exports.helpers_export import Job, make_png, make_wav
+from tests.library.exports.helpers_export import Job, make_png, make_report, make_wav
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -48,6 +49,8 @@ def test_each_kind_has_its_formats_and_every_format_can_be_loaded():
     assert formats_for("text") == (".txt", ".md")
     assert formats_for("image") == (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".psd")
     assert formats_for("speech") == (".wav", ".flac", ".ogg", ".mp3")
+    assert formats_for("report") == formats_for("training") == (".html", ".pdf", ".csv", ".json")
+    assert formats_for("dataset") == (".json",)
     assert formats_for("export") == ()
     from studio.library.exports import load_format
 
@@ -74,7 +77,7 @@ def test_the_result_names_the_file_its_size_and_its_checksum(job: Job, master: P
     assert artifact.bytes == 9
     assert artifact.sha256 == hashlib.sha256(b"the words").hexdigest()
     assert result.made_with.engine == "export.files"
-    assert set(result.made_with.versions) == {"pillow", "soundfile"}
+    assert set(result.made_with.versions) == {"fpdf2", "pillow", "soundfile"}
 
 
 def test_an_export_leaves_only_the_file_and_the_master_as_it_was(job: Job, master: Path, out: Path):
@@ -333,8 +336,11 @@ def big_master(tmp_path: Path, kind: str) -> Path:
     from PIL import Image
 
     random = np.random.default_rng(4)
-    path = tmp_path / {"text": "m.txt", "image": "m.png", "speech": "m.wav"}[kind]
-    if kind == "text":
+    path = tmp_path / {"text": "m.txt", "image": "m.png", "speech": "m.wav", "report": "m.json"}[kind]
+    if kind == "report":
+        many = [Measure(name=f"M{i}", value=i / 3, of="One") for i in range(1500)]
+        make_report(path, 90, measures=tuple(many))
+    elif kind == "text":
         path.write_text("words " * 10_000)
     elif kind == "image":
         Image.fromarray(random.integers(0, 256, (256, 256, 3), np.uint8)).save(path)
@@ -486,8 +492,10 @@ def test_one_exporter_does_many_jobs_after_a_failure(job: Job, tmp_path: Path, o
 def test_without_metadata_no_format_tells_the_prompt(job: Job, tmp_path: Path, out: Path, extension: str):
     secret = "a fox nobody must know of"
     kind = EXPORTS[extension].kind
-    field = {"text": "prompt", "image": "prompt", "speech": "text"}[kind]
-    if kind == "text":
+    field = {"text": "prompt", "image": "prompt", "speech": "text", "report": "candidates"}[kind]
+    if kind == "report":
+        master = make_report(tmp_path / "m.report.json", title=secret, settings={field: secret})
+    elif kind == "text":
         master = tmp_path / "master.txt"
         master.write_text("what was written")
     else:

@@ -1,0 +1,1 @@
+"""Data sets: reading, cleaning, splitting, counting. Knows files and rows; trains nothing."""

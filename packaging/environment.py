@@ -33,7 +33,7 @@ usage: python3 run.py [--backend auto|cpu|cuda|rocm|vulkan] [--no-gemma] [COMMAN
   run.py test --without-network    the same, with the network taken away from the tests where the system permits it
   run.py COMMAND --help            what a command takes
 
-The first start sets up .venv beside run.py: about 0.9 GB to fetch, 2.8 GB on the disk.
+The first start sets up .venv beside run.py: about 1.0 GB to fetch, 3.1 GB on the disk.
 
   --backend NAME   which builds of PyTorch and llama.cpp to install; remembered. auto looks for a graphics card.
   --no-gemma       leave out the text starter, Gemma 3 270M; remembered. --gemma fetches it later.
@@ -336,7 +336,7 @@ def explain(said: str, log: str) -> str:
     import re
 
     if any(words in said for words in _DISK_FULL):
-        return "The disk is full: setting up the studio takes about 2.8 GB beside run.py, and room for downloads."
+        return "The disk is full: setting up the studio takes about 3.1 GB beside run.py, and room for downloads."
     if is_offline(said):
         host = re.search(r"host='([^']+)'", said)
         place = host[1] if host else "the package index"

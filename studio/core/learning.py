@@ -550,6 +550,39 @@ class Split(msgspec.Struct, frozen=True, omit_defaults=True):
     sha256: str = ""
 
 
+class Looked(msgspec.Struct, frozen=True):
+    """One file of a preview. `kind`: what it is, in words. `mapping`: which column is what, in words."""
+
+    name: str = ""
+    kind: str = ""
+    bytes: int = 0
+    encoding: str = ""
+    columns: tuple[str, ...] = ()
+    mapping: str = ""
+
+
+class Preview(msgspec.Struct, frozen=True):
+    """The first rows of sources, before a data set is made of them: what is told to a form.
+
+    Attributes:
+        files: those that were looked into. count: of all files; `more` says that there are others beyond.
+        columns: all names of columns, for the fields that take one.
+        rows: as they would be kept, their texts cut short; “dropped” says why one would not be, and “picture” where its
+            picture lies.
+    """
+
+    format: str = "studio-preview"
+    shape: str = ""
+    files: tuple[Looked, ...] = ()
+    count: int = 0
+    more: bool = False
+    bytes: int = 0
+    columns: tuple[str, ...] = ()
+    rows: tuple[dict[str, Any], ...] = ()
+    left_out: dict[str, int] = {}
+    notes: tuple[str, ...] = ()
+
+
 class Dataset(msgspec.Struct, frozen=True, kw_only=True):
     """`dataset.json` of a data set: all that is known of it. Its rows are in train.jsonl, valid.jsonl and test.jsonl.
 

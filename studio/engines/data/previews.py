@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from studio.core.learning import DatasetRecipe
+from studio.core.learning import DatasetRecipe, Looked, Preview
 from studio.core.problems import BadRecipe, NotRead, StudioError
 from studio.core.text import shown
 from studio.engines.data import readers, sources
@@ -24,39 +24,6 @@ FILES = 200  # that are looked for
 READ = 8  # that rows are taken of
 SECONDS = 0.7  # after which no further row is begun, where there are a few
 FEW = 5
-
-
-class Looked(msgspec.Struct, frozen=True):
-    """One file. `kind`: what it is, in words. `mapping`: which column is what, in words."""
-
-    name: str
-    kind: str
-    bytes: int
-    encoding: str = ""
-    columns: tuple[str, ...] = ()
-    mapping: str = ""
-
-
-class Preview(msgspec.Struct, frozen=True):
-    """What is told to a form.
-
-    Attributes:
-        files: those that were looked into. count: of all files; `more` says that there are others beyond.
-        columns: all names of columns, for the fields that take one.
-        rows: as they would be kept, their texts cut short; “dropped” says why one would not be, and “picture” where its
-            picture lies.
-    """
-
-    format: str = "studio-preview"
-    shape: str = ""
-    files: tuple[Looked, ...] = ()
-    count: int = 0
-    more: bool = False
-    bytes: int = 0
-    columns: tuple[str, ...] = ()
-    rows: tuple[dict[str, Any], ...] = ()
-    left_out: dict[str, int] = {}
-    notes: tuple[str, ...] = ()
 
 
 def preview(recipe: DatasetRecipe, check: Callable[[], None]) -> Preview:

@@ -5,7 +5,6 @@ Knows which measures there are and what each needs; looks.py, features.py, dista
 
 from __future__ import annotations
 
-import platform
 import shutil
 import threading
 import time
@@ -16,11 +15,10 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from studio.core.cards import ModelCard
 from studio.core.learning import EvaluateImageRecipe, Report
 from studio.core.plans import Plan
 from studio.core.problems import BadRecipe, ModelUnfit
-from studio.core.recipes import MadeWith, Recipe, check
+from studio.core.recipes import Recipe, check
 from studio.core.works import Result
 from studio.engines.context import RunContext
 from studio.engines.evaluate import adherence, distances, features, intervals, looks, reporting
@@ -28,6 +26,7 @@ from studio.engines.evaluate.adherence import Following
 from studio.engines.evaluate.features import Judge
 from studio.engines.evaluate.gallery import Gallery, Picture, gallery, opened
 from studio.engines.evaluate.intervals import Array
+from studio.engines.evaluate.judging import Judging
 from studio.engines.evaluate.measures import Counted
 from studio.engines.evaluate.reporting import Findings, figure
 
@@ -36,26 +35,12 @@ LIBRARIES = ("numpy", "pillow", "torch", "transformers", "diffusers", "onnxrunti
 HELD = 32  # pictures that are open at once
 
 
-class EvaluateImage:
-    """See studio.engines.base. Models are opened in `run`, one after the other."""
+class EvaluateImage(Judging):
+    """See studio.engines.base."""
 
     kind: ClassVar[str] = "evaluate-image"
-
-    def __init__(self) -> None:
-        self._plan = Plan()
-        self._device = "cpu"
-
-    def load(self, card: ModelCard, plan: Plan, ctx: RunContext) -> None:
-        self._plan = plan
-
-    def unload(self) -> None:
-        """Nothing is held between two runs."""
-
-    def made_with(self) -> MadeWith:
-        return MadeWith(
-            engine="evaluate.image", device=self._device, threads=self._plan.threads,
-            versions=reporting.versions(*LIBRARIES), system=f"{platform.system()} {platform.machine()}",
-        )  # fmt: skip
+    name = "evaluate.image"
+    libraries = LIBRARIES
 
     def run(self, recipe: Recipe, ctx: RunContext) -> Result:
         """Measure the pictures that are there, or those that a model paints. Leaves `0.report.json`.

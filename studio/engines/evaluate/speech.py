@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import re
 import time
 import unicodedata
@@ -18,16 +17,15 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 
-from studio.core.cards import ModelCard
 from studio.core.learning import EvaluateSpeechRecipe
-from studio.core.plans import Plan
 from studio.core.problems import BadRecipe, ModelUnfit, NotRead
-from studio.core.recipes import MadeWith, Recipe
+from studio.core.recipes import Recipe
 from studio.core.text import shown
 from studio.core.works import Result
 from studio.engines.context import RunContext
 from studio.engines.evaluate import intervals, reporting, sound
 from studio.engines.evaluate.intervals import Array
+from studio.engines.evaluate.judging import Judging
 from studio.engines.evaluate.listening import RATE, Listener
 from studio.engines.evaluate.measures import Counted
 from studio.engines.evaluate.reporting import Findings, figure
@@ -51,26 +49,12 @@ class Heard(msgspec.Struct, frozen=True):
     words: str | None = None  # what the listener heard
 
 
-class EvaluateSpeech:
+class EvaluateSpeech(Judging):
     """See studio.engines.base."""
 
     kind: ClassVar[str] = "evaluate-speech"
-
-    def __init__(self) -> None:
-        self._plan = Plan()
-        self._device = "cpu"
-
-    def load(self, card: ModelCard, plan: Plan, ctx: RunContext) -> None:
-        self._plan = plan
-
-    def unload(self) -> None:
-        """Nothing is held between two runs."""
-
-    def made_with(self) -> MadeWith:
-        return MadeWith(
-            engine="evaluate.speech", device=self._device, threads=self._plan.threads,
-            versions=reporting.versions(*LIBRARIES), system=f"{platform.system()} {platform.machine()}",
-        )  # fmt: skip
+    name = "evaluate.speech"
+    libraries = LIBRARIES
 
     def run(self, recipe: Recipe, ctx: RunContext) -> Result:
         """Measure the sounds of a folder, or one. Leaves `0.report.json`.

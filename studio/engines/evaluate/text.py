@@ -6,7 +6,6 @@ toxicity.py.
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,11 +17,12 @@ from studio.core.cards import ModelCard
 from studio.core.learning import EvaluateTextRecipe, Point, Report
 from studio.core.plans import Plan
 from studio.core.problems import BadRecipe, ModelUnfit
-from studio.core.recipes import MadeWith, Message, Recipe
+from studio.core.recipes import Message, Recipe
 from studio.core.works import Result
 from studio.engines.context import RunContext
 from studio.engines.evaluate import bias, intervals, measures, perplexity, reporting, toxicity
 from studio.engines.evaluate.bias import Pair
+from studio.engines.evaluate.judging import Judging
 from studio.engines.evaluate.material import Task, in_step, read_dataset, read_lines, task_of
 from studio.engines.evaluate.measures import Counted
 from studio.engines.evaluate.reading import Reader, open_reader
@@ -42,26 +42,12 @@ REFERENCES = "References"
 LIBRARIES = ("sacrebleu", "nltk", "numpy", "transformers", "torch", "tokenizers", "xllamacpp")
 
 
-class EvaluateText:
-    """See studio.engines.base. Models are opened in `run`, one after the other."""
+class EvaluateText(Judging):
+    """See studio.engines.base."""
 
     kind: ClassVar[str] = "evaluate-text"
-
-    def __init__(self) -> None:
-        self._plan = Plan()
-        self._device = "cpu"
-
-    def load(self, card: ModelCard, plan: Plan, ctx: RunContext) -> None:
-        self._plan = plan
-
-    def unload(self) -> None:
-        """Nothing is held between two runs."""
-
-    def made_with(self) -> MadeWith:
-        return MadeWith(
-            engine="evaluate.text", device=self._device, threads=self._plan.threads,
-            versions=reporting.versions(*LIBRARIES), system=f"{platform.system()} {platform.machine()}",
-        )  # fmt: skip
+    name = "evaluate.text"
+    libraries = LIBRARIES
 
     def run(self, recipe: Recipe, ctx: RunContext) -> Result:
         """Measure what the recipe names. Leaves `0.report.json`.

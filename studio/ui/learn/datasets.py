@@ -15,7 +15,7 @@ from PySide6.QtGui import QImage, QKeyEvent
 from PySide6.QtWidgets import QDialog, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 
 from studio.core.events import Cancelled, EndEvent, Event, Failed, Shown
-from studio.core.learning import Dataset
+from studio.core.learning import Dataset, Preview
 from studio.core.problems import Problem
 from studio.core.text import shown
 from studio.core.works import Work
@@ -48,31 +48,6 @@ def row_said(value: dict[str, Any]) -> tuple[str, str]:
     words = " ".join(str(value.get("text", "")).split())
     name = str(value.get("picture") or value.get("image") or "")
     return (Path(name).name[-24:] if name else tr("text")), words
-
-
-class Looked(msgspec.Struct, frozen=True):
-    """One file of a preview's answer."""
-
-    name: str = ""
-    kind: str = ""
-    bytes: int = 0
-    encoding: str = ""
-    columns: tuple[str, ...] = ()
-    mapping: str = ""
-
-
-class Preview(msgspec.Struct, frozen=True):
-    """A preview's answer; what else it holds is passed over."""
-
-    shape: str = ""
-    files: tuple[Looked, ...] = ()
-    count: int = 0
-    more: bool = False
-    bytes: int = 0
-    columns: tuple[str, ...] = ()
-    rows: tuple[dict[str, Any], ...] = ()
-    left_out: dict[str, int] = {}
-    notes: tuple[str, ...] = ()
 
 
 class RemoveDialog(QDialog):

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from studio.app import fit
 from studio.app.asides import Asides, plain
+from studio.app.deciding import Decider, moved, plan_of
 from studio.app.ends import ATTEMPTS, Ends, set_aside
 from studio.app.groups import Groups, Host, Ready
-from studio.app.learning import CARDS as LEARNING
-from studio.app.learning import anew, begun, titled
-from studio.app.machine import is_alive, physical_cores, this_process
+from studio.app.learning import anew
+from studio.app.machine import is_alive, this_process
 from studio.app.models import Models
 from studio.app.names import Names
 from studio.app.settings import load_settings, save_settings
@@ -32,23 +31,16 @@ from studio.core.events import Again, Cancelled, EndEvent, Event, Failed, Held, 
 from studio.core.grids import Axis, Group
 from studio.core.jobs import Job, JobState
 from studio.core.lanes import Lane
-from studio.core.learning import Dataset, EvaluateSpeechRecipe
+from studio.core.learning import Dataset
 from studio.core.paths import Paths
-from studio.core.plans import MEMORY_MODES, SPEEDS, Plan
+from studio.core.plans import MEMORY_MODES
 from studio.core.problems import BadRecipe, NotFound, NotRead, NotSaved, Problem, StudioError
 from studio.core.recipes import (
     Checked,
-    EditRecipe,
     ExportRecipe,
     ImageRecipe,
-    MadeWith,
     Recipe,
-    SearchRecipe,
-    SheetRecipe,
-    UpscaleRecipe,
     check,
-    kind_of,
-    model_of,
     recheck,
 )
 from studio.core.settings import Settings, changed
@@ -59,16 +51,15 @@ from studio.library.backups import back_up, due
 from studio.library.conversations import Conversations
 from studio.library.database import Database
 from studio.library.datasets import Datasets
-from studio.library.exports import asks_size, check_target
 from studio.library.files import Files
 from studio.library.inputs import Inputs
-from studio.library.jobs import BadTransition, Jobs, new_id
+from studio.library.jobs import BadTransition, Jobs
 from studio.library.votes import Votes
 from studio.library.works import Works
 from studio.models.memory import estimate
 from studio.runtime import messages as m
 from studio.runtime.pool import MakeLink, Pool
-from studio.runtime.schedule import Waiting, share_of_threads
+from studio.runtime.schedule import Waiting
 
 if TYPE_CHECKING:
     from studio.app.imports import Taken
@@ -77,13 +68,6 @@ Listener = Callable[[Event | Change], None]
 
 # A recipe kind is a lane: kinds do not wait for one another.
 BACKUP_HOURS = 20.0  # once a day for whoever begins a little earlier each day
-# What needs no model has a card all the same: it says which engine does it.
-_EXPORT_CARD = ModelCard(id="files", name="Files", kind="export", engine="export.files", path="", format="", sha256="-")
-_EDIT_CARD = ModelCard(id="edit", name="Edit", kind="edit", engine="image.edit", path="", format="", sha256="-")
-_SHEET_CARD = ModelCard(
-    id="sheet", name="Sheet", kind="sheet", engine="image.sheet", path="", format="", sha256="-"
-)  # fmt: skip
-_LANCZOS = ModelCard(id="", name="Lanczos", kind="upscale", engine="image.edit", path="", format="", sha256="-")
 
 
 class _Task(msgspec.Struct):
@@ -149,10 +133,11 @@ class Session(Shelf):
         self._names = Names(
             self._inputs, lambda kind, name: self._models.choose(kind, name), self.work, self.path, self._datasets.card
         )
+        self._decider = Decider(self.model, self.work, self.path, self._names)
         self._asides = Asides(self._files)
         self._ends = Ends(self._database, self._jobs, self._works, self._files, self._ended_as, self._all_well)
         host = Host(
-            self._fitted, self._line_up, self.cancel, self._runs_elsewhere, self._names.kept, self._inputs.add,
+            self._decider.decided, self._line_up, self.cancel, self._runs_elsewhere, self._names.kept, self._inputs.add,
             self.path, self.models, self._told_all,
         )  # fmt: skip
         self._groups = Groups(self._database, self._jobs, self._works, self._me, host)
@@ -215,12 +200,7 @@ class Session(Shelf):
         Raises:
             BadRecipe, ModelMissing, ModelBroken, ModelRefused, ModelUnfit.
         """
-        first = check(kind, {name: value for name, value in given.items() if value is not None})
-        if kind == "export":
-            return first
-        card = self._card_of(first.recipe)
-        whole = check(kind, fit.with_defaults(card, given))
-        return Checked(fit.fitted(whole.recipe, card), whole.notes)
+        return self._decider.filled(kind, given)
 
     def submit(self, recipe: Recipe, *, priority: int = 0, redo_of: str = "", notes: tuple[str, ...] = ()) -> Job:
         """Put a job in the queue. It is on disk when this returns.
@@ -230,57 +210,11 @@ class Session(Shelf):
             NotSaved: the queue could not be written.
         """
         checked = recheck(recipe)
-        recipe, card, cards = self._fitted(checked.recipe)
+        recipe, card, cards = self._decider.decided(checked.recipe)
         job = self._jobs.add(recipe, owner=self._me, priority=priority, redo_of=redo_of)
         job = msgspec.structs.replace(job, notes=tuple(dict.fromkeys((*notes, *checked.notes))))
         self._pool.add(self._lined_up(job, card, cards))
         return job
-
-    def _fitted(
-        self, recipe: Recipe, known: dict[tuple[str, str], ModelCard] | None = None
-    ) -> tuple[Recipe, ModelCard, dict[str, ModelCard]]:
-        """The recipe with all that was left open decided; its model; and the additions it names, by id."""
-        if isinstance(recipe, ExportRecipe):
-            work = self.work(recipe.work)
-            if asks_size(recipe.to):
-                return msgspec.structs.replace(recipe, work=work.id), _EXPORT_CARD, {}
-            to = str(Path(recipe.to).absolute())  # the worker lives in another folder
-            check_target(work.kind, to, recipe.overwrite, self.path(work))
-            return msgspec.structs.replace(recipe, work=work.id, to=to), _EXPORT_CARD, {}
-        if isinstance(recipe, EvaluateSpeechRecipe):
-            recipe = msgspec.structs.replace(recipe, sounds=self._sounds(recipe.sounds))
-        recipe = begun(recipe, self.model, lambda: new_id("r"))
-        wanted = kind_of(recipe), model_of(recipe)
-        card = known.get(wanted) if known is not None else None
-        card = card or self._card_of(recipe)
-        if known is not None:
-            known[wanted] = card
-        recipe, cards = self._names.resolved(fit.fitted(recipe, card), card)
-        if isinstance(recipe, SearchRecipe):
-            inner, of_inner = self._names.resolved(recipe.training, card)
-            recipe, cards = msgspec.structs.replace(recipe, training=inner), {**cards, **of_inner}
-        return titled(recipe, cards), card, cards
-
-    def _sounds(self, named: str) -> str:
-        """The file of a spoken work that is named by its id; anything else stays."""
-        if not named.startswith("w") or Path(named).exists():
-            return named
-        try:
-            return str(self.path(self.work(named)))
-        except NotFound:
-            return named
-
-    def _card_of(self, recipe: Recipe) -> ModelCard:
-        """The card of the model that makes this recipe, or of the engine that needs none."""
-        if (card := LEARNING.get(kind_of(recipe))) is not None:
-            return card
-        if isinstance(recipe, EditRecipe):
-            return _EDIT_CARD
-        if isinstance(recipe, SheetRecipe):
-            return _SHEET_CARD
-        if isinstance(recipe, UpscaleRecipe) and not recipe.model:
-            return _LANCZOS
-        return self.model(kind_of(recipe), model_of(recipe))
 
     def _lined_up(self, job: Job, card: ModelCard, cards: dict[str, ModelCard]) -> Waiting:
         with self._lock:
@@ -345,7 +279,7 @@ class Session(Shelf):
         try:
             for field, data in (pictures or {}).items():
                 passing[field] = self._inputs.add_passing(data)
-            recipe, card, cards = self._fitted(plain(self.recipe(kind, {**given, **passing}).recipe))
+            recipe, card, cards = self._decider.decided(plain(self.recipe(kind, {**given, **passing}).recipe))
         except StudioError:
             for name in passing.values():
                 self._inputs.forget(name)
@@ -409,35 +343,14 @@ class Session(Shelf):
             NotFound: there is no such job, or the other one does not wait.
         """
         job = self.job(job_id)
-        moved = {job.id: (priority, None)} if priority is not None else dict[str, tuple[int | None, float | None]]()
+        places = {job.id: (priority, None)} if priority is not None else dict[str, tuple[int | None, float | None]]()
         if before or after:
-            moved = self._moved(job.id, before or after, behind=not before)
-        for each, (its_priority, position) in moved.items():
+            places = moved(self._pool.queue(), job.id, before or after, behind=not before)
+        for each, (its_priority, position) in places.items():
             self._jobs.place(each, priority=its_priority, position=position)
             self._place(self._jobs.get(each))
         self._pool.pump()
-        return self._told(Change(jobs=(job.id, *(each for each in moved if each != job.id))))
-
-    def _moved(self, job_id: str, other: str, *, behind: bool) -> dict[str, tuple[int | None, float | None]]:
-        """Job id -> priority and position: of the moved job, and of its neighbours where there is no room for it."""
-        queue = [w for w in self._pool.queue() if w.job != job_id]
-        near = next((w for w in queue if w.job == other), None)
-        if near is None:
-            raise NotFound(f"Job {other[:40]} does not wait.")
-        equals = [w for w in queue if w.priority == near.priority]  # positions count among these only
-        at = equals.index(near) + behind
-        low = equals[at - 1].position if at > 0 else None
-        high = equals[at].position if at < len(equals) else None
-        if low is None or high is None:
-            position = (low + 1) if low is not None else near.position - 1
-        else:
-            position = (low + high) / 2
-            if not low < position < high:  # moved so often that the numbers between them are used up
-                order = [w.job for w in equals]
-                order.insert(at, job_id)
-                first = equals[0].position
-                return {job: (near.priority, first + place) for place, job in enumerate(order)}
-        return {job_id: (near.priority, position)}
+        return self._told(Change(jobs=(job.id, *(each for each in places if each != job.id))))
 
     def _place(self, job: Job) -> None:
         with self._lock:
@@ -518,7 +431,7 @@ class Session(Shelf):
         lined_up = []
         for job in waiting:
             try:
-                _, card, additions = self._fitted(job.recipe, cards)
+                _, card, additions = self._decider.decided(job.recipe, cards)
             except StudioError as error:
                 self._ends.end(job, JobState.FAILED, problem=error.problem)
                 continue
@@ -622,7 +535,9 @@ class Session(Shelf):
             ModelMissing, ModelBroken, ModelRefused, ModelUnfit.
         """
         card = self.model(kind, model)
-        begun = self._pool.warm(kind, card.engine, card, self._plan(None, kind, frozenset()), self.paths.cache)
+        begun = self._pool.warm(
+            kind, card.engine, card, plan_of(self.settings, None, kind, frozenset()), self.paths.cache
+        )
         return self._told(Change(lanes=(kind,))) if begun else Change()
 
     def unload(self, kind: str) -> Change:
@@ -711,33 +626,6 @@ class Session(Shelf):
     def _runs_elsewhere(self, job: Job) -> bool:
         return job.owner != self._me and is_alive(job.owner)
 
-    def _plan(self, made_with: MadeWith | None, lane: str, busy: frozenset[str]) -> Plan:
-        cores = self.settings.threads or physical_cores()
-        plan = Plan(
-            device=self.settings.device,
-            threads=share_of_threads(cores, lane, busy),
-            n_ctx=0,
-            preview_every=self.settings.preview_every,
-            memory=self.settings.memory,
-        )
-        if lane == "image":
-            quick = tuple(name for name in SPEEDS if getattr(self.settings, name))
-            plan = msgspec.structs.replace(plan, dtype=self.settings.dtype, speed=quick)
-        if made_with is None:
-            return plan
-        # Made again in the circumstances of the first time; where they are gone the worker says what differs.
-        return msgspec.structs.replace(
-            plan,
-            device=made_with.device or plan.device,
-            dtype=made_with.dtype or plan.dtype,
-            threads=made_with.threads or plan.threads,
-            n_batch=made_with.n_batch or plan.n_batch,
-            n_ctx=made_with.n_ctx,
-            memory=made_with.memory or "full",
-            speed=made_with.speed,
-            again=True,
-        )
-
     def _hand_over(self, job_id: str, busy: frozenset[str]) -> m.Run:
         with self._lock:
             task = self._tasks[job_id]
@@ -756,7 +644,7 @@ class Session(Shelf):
             ) from None
         if job_id not in self._asides:
             self._tell(Change(jobs=(job_id,)))
-        plan = self._plan(recipe.made_with, task.job.kind, busy)
+        plan = plan_of(self.settings, recipe.made_with, task.job.kind, busy)
         return m.Run(
             job=job_id,
             engine=task.card.engine,

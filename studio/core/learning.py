@@ -22,7 +22,6 @@ _Name = Annotated[
     str, about("Name", "What the result is called; empty names it after its source.", max_length=NAME_LIMIT)
 ]
 _Share: dict[str, float] = {"ge": 0.0, "le": 0.9}
-_Rate = Annotated[float, Meta(ge=1e-9, le=10.0)] | None
 _Average = Annotated[float, Meta(ge=0.0, le=0.99999)] | None
 _Prompts = tuple[Annotated[str, Meta(min_length=1, max_length=SAMPLE_LIMIT)], ...]
 
@@ -159,6 +158,41 @@ class DatasetRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind",
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Schedule = Literal["cosine", "linear", "constant"]
 
+# What both kinds of training have, said once; each sets its own default, in its own order.
+_Rate = Annotated[
+    Annotated[float, Meta(ge=1e-9, le=10.0)] | None,
+    about("Learning rate", "How far each step goes; empty takes what suits the method."),
+]
+_Rank = Annotated[int, about("Rank", "Width of the adapter.", group="adapter", ge=1, le=1024)]
+_Alpha = Annotated[float, about("Alpha", "The adapter counts alpha ÷ rank times.", group="adapter", ge=0.1, le=4096.0)]
+_Accumulate = Annotated[
+    int, about("Accumulate", "Batches that make one step, where memory is short.", group="learning", ge=1, le=4096)
+]
+_Warmup = Annotated[
+    float, about("Warm-up", "Share of the steps in which the rate rises.", group="learning", ge=0.0, le=0.9)
+]
+_Schedule = Annotated[Schedule, about("Schedule", "How the rate falls afterwards.", group="learning")]
+_Decay = Annotated[
+    float,
+    about("Weight decay", "How strongly AdamW draws all weights towards 0.", group="learning", ge=0.0, le=10.0),
+]
+_Clip = Annotated[float, about("Clip", "Longest gradient; 0 does not clip.", group="learning", ge=0.0, le=1000.0)]
+_Checkpointing = Annotated[
+    bool, about("Save memory", "Compute activations twice instead of keeping them.", group="learning")
+]
+_Precision = Annotated[
+    Precision, about("Precision", "Number format of the computing; auto takes what the device is good at.",
+                     group="learning"),
+]  # fmt: skip
+_CheckEvery = Annotated[
+    int, about("Check every", "Steps between two looks at validation; 0 decides.", unit="steps", group="watch",
+               ge=0, le=1_000_000),
+]  # fmt: skip
+_Patience = Annotated[
+    int, about("Patience", "Stop early after so many looks without gain; 0 never does.", group="watch", ge=0,
+               le=1000),
+]  # fmt: skip
+
 
 class TrainTextRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="train-text"):
     """A language model made one's own: from scratch, fine-tuned as a whole, or by a LoRA."""
@@ -176,16 +210,14 @@ class TrainTextRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind
     ] = ""
     steps: Annotated[int, about("Steps", "How many steps of learning; 0 goes by epochs.", ge=0, le=10_000_000)] = 0
     epochs: Annotated[float, about("Epochs", "How often all rows are seen.", ge=0.01, le=10_000.0)] = 1.0
-    rate: Annotated[_Rate, about("Learning rate", "How far each step goes; empty takes what suits the method.")] = None
+    rate: _Rate = None
     batch: Annotated[int, about("Batch", "Rows at once.", unit="rows", ge=1, le=4096)] = 4
     length: Annotated[
         int, about("Length", "Tokens of a row; longer ones are cut into pieces.", unit="tokens", ge=8, le=131_072)
     ] = 256
     # -- the adapter
-    rank: Annotated[int, about("Rank", "Width of the adapter.", group="adapter", ge=1, le=1024)] = 16
-    alpha: Annotated[
-        float, about("Alpha", "The adapter counts alpha ÷ rank times.", group="adapter", ge=0.1, le=4096.0)
-    ] = 32.0
+    rank: _Rank = 16
+    alpha: _Alpha = 32.0
     dropout: Annotated[
         float, about("Dropout", "Share of the adapter's inputs left out at random.", group="adapter", ge=0.0, le=0.9)
     ] = 0.0
@@ -204,42 +236,22 @@ class TrainTextRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind
                    ge=300, le=500_000),
     ] = 4096  # fmt: skip
     # -- how it learns
-    accumulate: Annotated[
-        int, about("Accumulate", "Batches that make one step, where memory is short.", group="learning", ge=1, le=4096)
-    ] = 1
-    warmup: Annotated[
-        float, about("Warm-up", "Share of the steps in which the rate rises.", group="learning", ge=0.0, le=0.9)
-    ] = 0.05
-    schedule: Annotated[Schedule, about("Schedule", "How the rate falls afterwards.", group="learning")] = "cosine"
-    decay: Annotated[
-        float,
-        about("Weight decay", "How strongly AdamW draws all weights towards 0.", group="learning", ge=0.0, le=10.0),
-    ] = 0.01
-    clip: Annotated[float, about("Clip", "Longest gradient; 0 does not clip.", group="learning", ge=0.0, le=1000.0)] = (
-        1.0
-    )
+    accumulate: _Accumulate = 1
+    warmup: _Warmup = 0.05
+    schedule: _Schedule = "cosine"
+    decay: _Decay = 0.01
+    clip: _Clip = 1.0
     packing: Annotated[
         bool, about("Packing", "Lay short rows end to end, so that no step is spent on padding.", group="learning")
     ] = True
     answers_only: Annotated[
         bool, about("Answers only", "Of conversations learn the answers and not the questions.", group="learning")
     ] = True
-    checkpointing: Annotated[
-        bool, about("Save memory", "Compute activations twice instead of keeping them.", group="learning")
-    ] = False
-    precision: Annotated[
-        Precision, about("Precision", "Number format of the computing; auto takes what the device is good at.",
-                         group="learning"),
-    ] = "auto"  # fmt: skip
+    checkpointing: _Checkpointing = False
+    precision: _Precision = "auto"
     # -- how it is watched
-    check_every: Annotated[
-        int, about("Check every", "Steps between two looks at validation; 0 decides.", unit="steps", group="watch",
-                   ge=0, le=1_000_000),
-    ] = 0  # fmt: skip
-    patience: Annotated[
-        int, about("Patience", "Stop early after so many looks without gain; 0 never does.", group="watch", ge=0,
-                   le=1000),
-    ] = 5  # fmt: skip
+    check_every: _CheckEvery = 0
+    patience: _Patience = 5
     prompts: Annotated[
         _Prompts, about("Try", "Prompts that are tried before, during and after, with the same seed.", group="watch",
                         max_length=12),
@@ -270,7 +282,7 @@ class TrainImageRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kin
               max_length=REFERENCE_LIMIT),
     ] = ""  # fmt: skip
     steps: Annotated[int, about("Steps", "How many steps of learning.", ge=1, le=100_000_000)] = 500
-    rate: Annotated[_Rate, about("Learning rate", "How far each step goes; empty takes what suits the method.")] = None
+    rate: _Rate = None
     batch: Annotated[int, about("Batch", "Pictures at once.", unit="pictures", ge=1, le=4096)] = 1
     size: Annotated[
         int, about("Size", "Side the pictures are brought to; 0 takes the model's own.", unit="px", ge=0, le=4096)
@@ -287,10 +299,8 @@ class TrainImageRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kin
         int, about("How many others", "Pictures of its kind that the model paints beforehand.", group="adapter", ge=1,
                    le=10_000),
     ] = 50  # fmt: skip
-    rank: Annotated[int, about("Rank", "Width of the adapter.", group="adapter", ge=1, le=1024)] = 8
-    alpha: Annotated[
-        float, about("Alpha", "The adapter counts alpha ÷ rank times.", group="adapter", ge=0.1, le=4096.0)
-    ] = 8.0
+    rank: _Rank = 8
+    alpha: _Alpha = 8.0
     text_encoder: Annotated[bool, about("Text encoder too", "Let it learn as well.", group="adapter")] = False
     # -- from scratch
     vae: Annotated[
@@ -316,20 +326,11 @@ class TrainImageRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kin
         int, about("Vocabulary", "Tokens of the new tokenizer.", unit="tokens", group="scratch", ge=300, le=100_000)
     ] = 4096
     # -- how it learns
-    accumulate: Annotated[
-        int, about("Accumulate", "Batches that make one step, where memory is short.", group="learning", ge=1, le=4096)
-    ] = 1
-    warmup: Annotated[
-        float, about("Warm-up", "Share of the steps in which the rate rises.", group="learning", ge=0.0, le=0.9)
-    ] = 0.05
-    schedule: Annotated[Schedule, about("Schedule", "How the rate falls afterwards.", group="learning")] = "cosine"
-    decay: Annotated[
-        float,
-        about("Weight decay", "How strongly AdamW draws all weights towards 0.", group="learning", ge=0.0, le=10.0),
-    ] = 0.01
-    clip: Annotated[float, about("Clip", "Longest gradient; 0 does not clip.", group="learning", ge=0.0, le=1000.0)] = (
-        1.0
-    )
+    accumulate: _Accumulate = 1
+    warmup: _Warmup = 0.05
+    schedule: _Schedule = "cosine"
+    decay: _Decay = 0.01
+    clip: _Clip = 1.0
     average: Annotated[
         _Average, about("Average", "Share of the old in the running average that is kept (EMA); 0 keeps the last, "
                         "empty takes what suits the method.", group="learning"),
@@ -343,21 +344,10 @@ class TrainImageRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kin
                      group="learning", ge=0.0, le=0.9),
     ] = 0.1  # fmt: skip
     mirror: Annotated[bool, about("Mirror", "Show pictures mirrored, every other time.", group="learning")] = False
-    checkpointing: Annotated[
-        bool, about("Save memory", "Compute activations twice instead of keeping them.", group="learning")
-    ] = False
-    precision: Annotated[
-        Precision, about("Precision", "Number format of the computing; auto takes what the device is good at.",
-                         group="learning"),
-    ] = "auto"  # fmt: skip
-    check_every: Annotated[
-        int, about("Check every", "Steps between two looks at validation; 0 decides.", unit="steps", group="watch",
-                   ge=0, le=1_000_000),
-    ] = 0  # fmt: skip
-    patience: Annotated[
-        int, about("Patience", "Stop early after so many looks without gain; 0 never does.", group="watch", ge=0,
-                   le=1000),
-    ] = 0  # fmt: skip
+    checkpointing: _Checkpointing = False
+    precision: _Precision = "auto"
+    check_every: _CheckEvery = 0
+    patience: _Patience = 0
     half: Annotated[
         bool, about("Keep in 16 bits", "Keep a whole model in half the room; adapters are kept as they are.",
                     group="learning"),
@@ -414,6 +404,12 @@ class ConvertRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind",
     made_with: MadeWith | None = None
 
 
+_Resamples = Annotated[
+    int, about("Resamples", "Draws of the bootstrap that gives the 95 % intervals.", group="advanced", ge=100,
+               le=100_000),
+]  # fmt: skip
+
+
 class EvaluateTextRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="evaluate-text"):
     """Texts and language models measured."""
 
@@ -452,10 +448,7 @@ class EvaluateTextRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="k
         str, about("Words to look for", "A list of one's own, with commas; empty takes the studio's.",
                    group="balance", multiline=True, max_length=WORDS_LIMIT),
     ] = ""  # fmt: skip
-    resamples: Annotated[
-        int, about("Resamples", "Draws of the bootstrap that gives the 95 % intervals.", group="advanced", ge=100,
-                   le=100_000),
-    ] = 1000  # fmt: skip
+    resamples: _Resamples = 1000
     seed: Seed = None
     title: str = ""
     made_with: MadeWith | None = None
@@ -484,10 +477,7 @@ class EvaluateImageRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="
         str, about("Classifier", "One trained here on rendered pictures, for how well prompts are followed.",
                    max_length=REFERENCE_LIMIT),
     ] = ""  # fmt: skip
-    resamples: Annotated[
-        int, about("Resamples", "Draws of the bootstrap that gives the 95 % intervals.", group="advanced", ge=100,
-                   le=100_000),
-    ] = 1000  # fmt: skip
+    resamples: _Resamples = 1000
     seed: Seed = None
     title: str = ""
     made_with: MadeWith | None = None
@@ -505,10 +495,7 @@ class EvaluateSpeechRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field=
                    max_length=REFERENCE_LIMIT),
     ] = ""  # fmt: skip
     language: Annotated[str, about("Language", "Of the speech, for example en.", max_length=8)] = "en"
-    resamples: Annotated[
-        int, about("Resamples", "Draws of the bootstrap that gives the 95 % intervals.", group="advanced", ge=100,
-                   le=100_000),
-    ] = 1000  # fmt: skip
+    resamples: _Resamples = 1000
     seed: Seed = None
     title: str = ""
     made_with: MadeWith | None = None

@@ -16,7 +16,7 @@ from studio.core.cards import ModelCard
 from studio.core.events import Again, Cancelling, Silent, Started
 from studio.core.lanes import Lane
 from studio.core.plans import Plan
-from studio.core.problems import NotSaved, Problem, StudioError, WorkerDied
+from studio.core.problems import NotSaved, OutOfMemory, Problem, StudioError, WorkerDied
 from studio.core.recipes import PROMPT_LIMIT
 from studio.core.rotating import RotatingLog
 from studio.runtime import budget, watch
@@ -387,10 +387,10 @@ class Pool:
                 idle = self._unload_idle(now)
             for link in [w.link for w in late if w.link is not None]:
                 link.kill()
+            for link in closes:  # before others are started, which may need the memory
+                link.close(1.0)
             for worker in starts:
                 self._start(worker)
-            for link in closes:
-                link.close(1.0)
             for worker, job, seconds in silent:
                 self._tell_silent(worker, job, seconds)
             for lane in idle:
@@ -539,6 +539,9 @@ class Pool:
                 again = waiting is not None and not self._closing and self._journal.died(reply.job, reply.problem)
                 if again and waiting is not None:
                     self._waiting[reply.job] = waiting
+            elif isinstance(reply, m.Gone) and reply.problem.code == OutOfMemory.code:
+                # libraries that once had no memory may go on failing (oneDNN does), so nothing more runs in there
+                unanswered = self._retire(worker)
             elif worker.link is not None:
                 unanswered = self._recycled(worker, worker.link.pid)
             self._wake.notify_all()

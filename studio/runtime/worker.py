@@ -85,7 +85,7 @@ class Worker:
         self._engine_name = ""
         self._engine: Any = None
         self._model = ""
-        self._ruined = False
+        self._ruined = self._swept = False
         self._fingerprints: dict[str, _Fingerprint] = {}
 
     def serve(self) -> None:
@@ -236,6 +236,8 @@ class Worker:
 
         def work() -> Any:
             ctx.check()
+            if command.home:
+                self._sweep(Paths(Path(command.home)))
             engine = self._load(command.engine, command.card, command.plan, ctx)
             ctx.trail.made_with(engine.made_with())  # what is left of it, should this process be killed, was made so
             cache = Path(command.cache_dir)
@@ -263,6 +265,15 @@ class Worker:
                 self._cancels.pop(command.job, None)
         if self._ruined:
             self._leave()
+
+    def _sweep(self, paths: Any) -> None:
+        """Once for each worker: what workers that were killed left half made."""
+        from studio.core.unfinished import sweep
+
+        if not self._swept:
+            self._swept = True
+            sweep(paths.datasets, ".making-*")
+            sweep(paths.trained, ".*.tmp")
 
     def _kept(self, ctx: Any) -> Any:
         """What a cancelled job had finished by then, or None."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from PySide6.QtCore import QEvent, QObject, Qt, Signal
@@ -297,16 +297,22 @@ class SeedEditor(OptionalNumber):
 
 
 class ChoiceEditor(Editor):
-    """One of a few words."""
+    """One of a few words.
 
-    def __init__(self, field: Field) -> None:
+    Args:
+        titles: value and title of each, where the words themselves would say too little.
+    """
+
+    def __init__(self, field: Field, titles: Sequence[tuple[str, str]] | None = None) -> None:
         super().__init__(field)
         self._box = QComboBox()
         self.introduce(self._box)
         self._box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self._box.installEventFilter(CalmWheel(self))
-        for choice in field.choices:
-            self._box.addItem(tr(choice.replace("_", " ")), choice)
+        if titles is None:
+            titles = [(choice, tr(choice.replace("_", " "))) for choice in field.choices]
+        for choice, title in titles:
+            self._box.addItem(title, choice)
         self._box.activated.connect(lambda _: self.changed.emit())
         self.setLayout(row(self._box))
 

@@ -9,6 +9,7 @@ spawn FILE     start a child that outlives nothing and writes its pid to FILE
 once FILE      die, and the next time do not
 compute S      keep the processor busy without a word
 hoard N        keep N MB for ever, as a library that leaks does
+starve N       have the system give this process N MB more and then nothing, from now on
 
 A model whose name has “slow-load”, “no-load” or “die-load” in it does that when it is loaded. Tokens are words, but
 “die”, “raise” and “slow” as the first of them do that when they are counted; “slow FILE” makes FILE when it begins.
@@ -93,6 +94,12 @@ class Fake:
                     sum(range(1000))
             elif word == "hoard":
                 HOARD.append(os.urandom(1024) * 1024 * int(rest))
+            elif word == "starve":
+                import resource
+
+                with open("/proc/self/statm") as stream:
+                    now = int(stream.read().split()[0]) * resource.getpagesize()
+                resource.setrlimit(resource.RLIMIT_AS, (now + (int(rest) << 20), resource.RLIM_INFINITY))
             elif word == "once":
                 if not os.path.exists(rest):
                     open(rest, "w").close()

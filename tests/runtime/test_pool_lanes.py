@@ -98,9 +98,18 @@ def test_a_lane_at_work_answers_at_once_that_it_cannot_tell(rig: Rig) -> None:
 
 
 def test_a_failed_job_leaves_a_model_that_counts(rig: Rig) -> None:
-    rig.add("a", "raise oom")
+    rig.add("a", "raise surprise")
     rig.notes.end_of("a")
     assert Question(rig.pool, "a b").answer() == 2
+
+
+def test_questions_to_a_worker_whose_memory_ran_out_are_answered_too(rig: Rig) -> None:
+    rig.add("a", "say x; sleep 0.2; raise oom")
+    rig.running("a")
+    assert Question(rig.pool, "a b").answer() is None
+    rig.notes.end_of("a")
+    assert Question(rig.pool, "a b").answer() is None, "its worker is gone, and with it the model"
+    assert rig.pool.lanes() == {}
 
 
 def test_a_text_longer_than_any_prompt_is_not_sent(rig: Rig) -> None:

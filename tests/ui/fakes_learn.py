@@ -31,6 +31,8 @@ class FakeSets(Fake):
                 "rows": [{"text": "<b>first</b> row"}, {"text": "", "dropped": "too short"}],
                 "notes": ["Read as UTF-8."],
             }  # fmt: skip
+            if any("empty" in each for each in recipe.sources):
+                looked |= {"shape": "", "rows": [], "columns": []}
             made = ctx.save("0.dataset.json", msgspec.json.encode(looked), meta={"preview": True})
             return Result(artifacts=(made,), made_with=self.made_with())
         words = self.begin(recipe)
@@ -46,7 +48,7 @@ class FakeSets(Fake):
             created=f"2026-01-01T00:00:{time.time() % 60:06.3f}Z",
             splits={"train": Split(rows=27, bytes=900, words=90), "valid": Split(rows=3, bytes=90, words=9)},
             recipe=recipe, dropped={"the same as another row": 4}, languages={"en": 29, "de": 1},
-            lengths={"64": 20, "128": 10}, samples=({"text": "<i>row</i> 0"},),
+            notes=("Two rows were mended.",), lengths={"64": 20, "128": 10}, samples=({"text": "<i>row</i> 0"},),
             balance={
                 "groups": [
                     {"name": "women", "count": 9, "per_million": 90.0, "rows": 7, "words": {"she": 9},
@@ -61,7 +63,8 @@ class FakeSets(Fake):
         (folder / "train.jsonl").write_text("".join(rows))
         (folder / "dataset.json").write_bytes(data)
         about = {"dataset": dataset.id, "rows": 30}
-        return Result(artifacts=(ctx.save("0.dataset.json", data, meta=about),), made_with=self.made_with())
+        made = ctx.save("0.dataset.json", data, meta=about)
+        return Result(artifacts=(made,), made_with=self.made_with(), notes=dataset.notes)
 
 
 class FakeTrainer(Fake):
@@ -69,6 +72,7 @@ class FakeTrainer(Fake):
 
     def run(self, recipe: Any, ctx: RunContext) -> Result:
         if recipe.plan_only:
+            ctx.progress(1, 4, "parts", "reading the weights")
             plan = msgspec.json.encode({"seconds": 372.0, "bytes": 1.4e9, "steps": 9})
             made = ctx.save("0.estimate.json", plan, meta={"seconds": 372.0})
             return Result(artifacts=(made,), made_with=self.made_with())

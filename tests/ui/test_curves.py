@@ -16,8 +16,8 @@ from studio.core.elo import Vote, standings, wilson
 from studio.core.events import Measured
 from studio.core.learning import Measure, Point, Report
 from studio.ui import theme
-from studio.ui.learn.curves import Curve, Curves, log_ticks, nearest, said, smoothed, thinned, ticks
-from studio.ui.learn.reports import NEAR, WORSE, compared
+from studio.ui.learn.curves import Curve, Curves, log_ticks, marked, nearest, said, smoothed, thinned, ticks
+from studio.ui.learn.reports import NEAR, WORSE, compared, whole
 from studio.ui.learn.runs import best_of, curves_of, estimate_line
 from studio.ui.learn.samples import side_by_side
 from studio.ui.learn.tables import Bar, Bars, Table, number_of
@@ -240,6 +240,87 @@ def test_bars_say_what_they_show(qtbot: Any) -> None:
     assert width(4 + 10) > 100 and width(4 + 26 + 10) > 100, "each measure has a scale of its own"
 
 
+def test_a_bar_of_a_hundred_is_as_long_as_its_share() -> None:
+    figures = {"BLEU": ("", 30.0), "Distinct-1": ("%", 50.0), "Light": ("of 100", 25.0), "Length": ("words", 9.0)}
+    full = {n: whole(Measure(name=n, value=value, unit=unit)) for n, (unit, value) in figures.items()}
+    assert full == {"BLEU": 100.0, "Distinct-1": 100.0, "Light": 100.0, "Length": 0.0}
+    assert whole(Measure(name="Perplexity gain", value=150.0, unit="%")) == 0.0, "it may be more than all"
+
+
+def test_a_bar_is_drawn_against_what_a_whole_one_stands_for(qtbot: Any) -> None:
+    bars = Bars("Figures", "figures")
+    qtbot.addWidget(bars)
+    bars.put([Bar("BLEU", 30, "30", full=100.0), Bar("Speed", 30, "30")], apart=True)
+    bars.resize(600, bars.height())
+    image = bars.grab().toImage()
+    accent = QColor(theme.current().accent).rgb()
+
+    def width(y: int) -> int:
+        return sum(image.pixelColor(x, y).rgb() == accent for x in range(image.width()))
+
+    short, long = width(4 + 13), width(4 + 26 + 13)
+    assert 0.2 < short / long < 0.4
+
+
+def test_small_rates_have_room_for_all_of_their_digits(qtbot: Any) -> None:
+    """Nothing is written beyond the left edge: “2e-05” and “1.05e-05” are seen as a whole."""
+    assert [marked(each) for each in (0, 2e-5, 1.05e-5, 0.25, 12_400)] == ["0", "2e-05", "1.05e-05", "0.25", "12,400"]
+    for low, high in ((1.0e-5, 1.1e-5), (0.0, 5e-5), (1e8, 3e8), (0.1, 0.9), (1.64e-4, 2e-4)):
+        plot = Curves("learning rate", small=True)
+        qtbot.addWidget(plot)
+        plot.resize(260, 112)
+        plot.show_curves([Curve("rate", [(float(n), low + n * (high - low) / 9) for n in range(10)])])
+        image = plot.grab().toImage()
+        panel = QColor(theme.current().panel).rgb()
+        for x in (2, 4):
+            column = [image.pixelColor(x, y).rgb() for y in range(30, 85)]
+            assert set(column) == {panel}, f"something is written at the edge for {low} to {high}"
+        assert len(plot._marks(plot._prepared().seen)) > 1, "one number alone tells nothing of the scale"
+
+
+def test_several_lines_say_which_is_which(qtbot: Any) -> None:
+    """Each name stands beside a piece of its line, above the curves; one line alone needs none."""
+    plot = Curves("Loss")
+    qtbot.addWidget(plot)
+    plot.resize(400, 240)
+
+    def colours_above() -> set[int]:
+        image = plot.grab().toImage()
+        above = range(round(plot._place().top()) - 2)
+        return {image.pixelColor(x, y).rgb() for x in range(plot.width()) for y in above}
+
+    points = [(0.0, 2.0), (5.0, 1.5), (9.0, 1.0)]
+    accent, star = (QColor(getattr(theme.current(), role)).rgb() for role in ("accent", "star"))
+    plot.show_curves([Curve("loss", points), Curve("validation", points[:2], "star", dots=True)])
+    assert {accent, star} <= colours_above()
+    plot.show_curves([Curve("loss", points)])
+    assert not {accent, star} & colours_above()
+
+
+def test_a_narrow_table_cuts_long_texts_and_keeps_numbers(qtbot: Any) -> None:
+    table = Table("Rows", "rows")
+    qtbot.addWidget(table)
+    table.resize(360, 200)
+    table.show()
+    rows = [("a", "words " * 40, 1234567), ("b", "short", 2)]
+    table.put(("Row", "Words", "Times"), rows)
+    assert table.horizontalScrollBar().maximum() == 0, "all of it is seen without scrolling sideways"
+    assert "words words" in table.model().data(table.model().index(0, 1), Qt.ItemDataRole.ToolTipRole)
+    wide = table.columnWidth(1)
+    table.resize(700, 200)
+    qtbot.waitUntil(lambda: table.columnWidth(1) > wide)
+    role, across = Qt.ItemDataRole.TextAlignmentRole, Qt.Orientation.Horizontal
+    sides = [Qt.AlignmentFlag(table.model().headerData(at, across, role)) for at in range(3)]
+    right = [bool(side & Qt.AlignmentFlag.AlignRight) for side in sides]
+    assert right == [False, False, True], "a head stands above its numbers"
+    figures = Table("Figures", "figures", cuts=False)
+    qtbot.addWidget(figures)
+    figures.resize(200, 200)
+    figures.show()
+    figures.put(("Measure", "one", "other"), [("BLEU", "99.97  (99.97 – 99.97)  ≈", "99.97  (99.97 – 99.97)  ≈")])
+    assert figures.horizontalScrollBar().maximum() > 0, "an interval is never cut in its middle"
+
+
 # -- comparing ------------------------------------------------------------------------------------------------------
 
 
@@ -266,6 +347,12 @@ def test_reports_side_by_side_mark_the_best_and_what_is_clearly_worse() -> None:
     assert str(bleu[1]).endswith(WORSE) and str(bleu[3]).endswith(NEAR) and str(ppl[2]).endswith(NEAR)
     assert bleu[2] == "25  (24 – 26)" and ppl[3] == "" and not str(length[1]).endswith((NEAR, WORSE))
     assert "higher is better" in made.tips[0, 1] and "9 rows" in made.tips[0, 1]
+
+
+def test_of_equal_figures_none_is_the_best() -> None:
+    made = compared([a_report("A", bleu=(20, 19, 21), ppl=(9, 8, 10)), a_report("B", bleu=(20, 19, 21), ppl=(8, 8, 9))])
+    assert made.bold == {(1, 2)}
+    assert not str(made.rows[0][1]).endswith((NEAR, WORSE))
 
 
 def test_one_report_of_two_models_is_a_comparison_too() -> None:

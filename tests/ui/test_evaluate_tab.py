@@ -142,6 +142,7 @@ def test_it_fails_with_a_sentence_and_can_be_stopped(rig: Any) -> None:
     tab.make()
     rig.until(lambda: rig.running("evaluate-text"))
     rig.until(lambda: "%" in tab.page.status.text())
+    assert "when all is measured" in tab.page.notes.text() and tab.page.notes.isVisible()
     press(rig, Key.Key_Escape, Mod.NoModifier)
     rig.until(rig.idle)
     assert not tab.page.area.isVisible()
@@ -196,6 +197,15 @@ def test_two_models_are_voted_on_without_being_named(rig: Any) -> None:
     assert page.votes[-1].won == 0 and page.rates.bars()[0].said.startswith("83%")
 
 
+def test_the_buttons_of_a_vote_are_whole_in_a_narrow_window(rig: Any) -> None:
+    rig.window.resize(1024, 640)
+    page = voting(rig, "a fox")
+    rig.until(lambda: page.choices.isVisible())
+    for button, key in zip(page.buttons, "123", strict=True):
+        assert button.width() >= button.fontMetrics().horizontalAdvance(button.text()) + 16, button.text()
+        assert button.text().endswith(key) and len(button.accessibleName()) > 15
+
+
 def test_pictures_are_voted_on_too(rig: Any) -> None:
     page = voting(rig, "red", what="image", one="painter", other="turbo")
     rig.until(lambda: not page.left.picture.pixmap().isNull() and not page.right.picture.pixmap().isNull())
@@ -225,6 +235,9 @@ def test_one_model_alone_cannot_be_voted_on(rig: Any) -> None:
     tab.form.put_some({"one": "writer", "other": "writer"})
     tab.make()
     assert "two different" in tab.form.rows["other"].problem.text() and not rig.desk.track.jobs
+    rig.desk.models[:] = [card for card in rig.desk.models if card.id == "writer"]
+    tab.make()
+    assert "only one such model" in tab.form.rows["other"].problem.text() and not rig.desk.track.jobs
 
 
 def test_the_order_of_the_two_is_drawn_anew_each_time(rig: Any, monkeypatch: Any) -> None:

@@ -17,24 +17,10 @@ from studio.core.recipes import PROMPT_LIMIT
 from studio.core.wording import HEAVIEST, Style, parse_a1111
 from studio.library import prompts
 from studio.ui import theme
+from studio.ui.choosing import LISTED, Chooser, NameDialog
 from studio.ui.fields import PlainEdit
-from studio.ui.prompting import (
-    BARE,
-    COLOURED,
-    COLOURED_LINE,
-    COLOURS,
-    IN_MENU,
-    LISTED,
-    PASSING,
-    STEP,
-    Chooser,
-    Flow,
-    NameDialog,
-    PromptBar,
-    PromptSyntax,
-    weigh,
-    weighed,
-)
+from studio.ui.prompting import IN_MENU, PASSING, Flow, PromptBar
+from studio.ui.weighing import BARE, COLOURED, COLOURED_LINE, COLOURS, STEP, PromptSyntax, weigh, weighed
 from studio.ui.widgets import Button
 from tests.effort import effort
 

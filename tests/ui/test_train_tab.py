@@ -11,8 +11,10 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel
 
 from studio.core.cards import Limits, ModelCard
+from studio.core.learning import Made
 from studio.ui.actions import keys_of
 from studio.ui.learn.datasets import RemoveDialog
+from studio.ui.learn.exporting import ConvertDialog
 from studio.ui.learn.runs import MadeCard
 from tests.ui.hands import click_work, drop, press
 from tests.ui.test_everywhere import outside
@@ -93,6 +95,59 @@ def test_what_cannot_be_read_is_said_at_once(rig: Any) -> None:
     tab.page.touch()
     rig.until(lambda: tab.page.notice.isVisible())
     assert "no column" in tab.page.notice.sentence.text() and "a, b" in tab.page.notice.hint.text()
+
+
+def test_a_file_without_rows_is_said_and_no_empty_table_is_shown(rig: Any) -> None:
+    tab = rig.tab("train")
+    tab.form.put_some({"sources": ("empty.txt",)})
+    tab.page.touch()
+    rig.until(lambda: tab.page.notice.isVisible())
+    assert tab.page.notice.sentence.text() == "No rows were found in it."
+    assert tab.page.files.isVisible() and not tab.page.sections["rows"].isVisible()
+    assert tab.page.files.rows_model.heads == ("File", "What it is", "Size"), "columns that say nothing are left out"
+    assert not tab.page.status.text().strip().endswith("·")
+
+
+def test_a_note_is_said_once_where_the_page_says_it(rig: Any) -> None:
+    a_dataset(rig)
+    tab = rig.tab("train")
+    rig.until(lambda: tab.page.notes.isVisible())
+    assert tab.page.notes.text() == "Two rows were mended." and not tab.notice.isVisible()
+
+
+def test_no_title_of_a_field_is_cut_off(rig: Any) -> None:
+    tab = rig.tab("train")
+    for mode in ("data", "text", "image", "search"):
+        tab.set_mode(mode)
+        for fold in tab.form._folds.values():
+            fold.open()
+        for name, made in tab.form.rows.items():
+            for label in (made.label, made.unit):
+                if made.editor.compact and label.isVisible() and label.text():
+                    assert label.width() >= label.fontMetrics().horizontalAdvance(label.text()), (mode, name)
+
+
+def test_no_form_is_wider_than_its_column(rig: Any) -> None:
+    tab = rig.tab("train")
+    rig.window.resize(1024, 640)
+    for mode in ("data", "text", "image", "search"):
+        tab.set_mode(mode)
+        if mode == "search":
+            tab.form.put_some({"over": ({"field": "rate", "low": 1e-4, "high": 1e-2},)})
+        for fold in tab.form._folds.values():
+            fold.open()
+        QApplication.processEvents()
+        assert tab.form.minimumSizeHint().width() <= tab.form_scroll.viewport().width(), mode
+
+
+def test_a_number_whose_zero_means_something_says_what(rig: Any) -> None:
+    tab = rig.tab("train")
+    tab.set_mode("text")
+    steps = tab.form.rows["steps"]
+    assert steps.editor.target().text() == "by epochs" and steps.value() == 0
+    assert tab.form.rows["patience"].editor.target().text() == "5"
+    tab.form.put_some({"patience": 0})
+    assert tab.form.rows["patience"].editor.target().text() == "never" and tab.form.values()["patience"] == 0
 
 
 def test_nothing_to_read_is_said_beside_the_field(rig: Any) -> None:
@@ -298,8 +353,12 @@ def test_an_estimate_is_one_honest_line(rig: Any) -> None:
     a_dataset(rig)
     tab = rig.tab("train")
     tab.set_mode("text")
+    said: list[str] = []
+    write = tab.estimate_label.setText
+    tab.estimate_label.setText = lambda text: (said.append(text), write(text))
     tab.estimate_button.click()
     rig.until(lambda: "min" in tab.estimate_label.text())
+    assert "reading the weights …" in said, "it may take minutes, so it says what is done"
     assert tab.estimate_label.text() == "about 6 min · 1.4 GB"
     assert not rig.session.works(kind="training"), "nothing was trained"
     tab.form.put_some({"rank": 4})
@@ -307,6 +366,23 @@ def test_an_estimate_is_one_honest_line(rig: Any) -> None:
     assert tab.estimate_label.text() == "", "it was for other values"
     # the worker is there now, so it comes by itself when the form rests
     rig.until(lambda: tab.estimate_label.text() == "about 6 min · 1.4 GB")
+
+
+def test_only_the_model_that_was_meant_is_exported(rig: Any) -> None:
+    tab = rig.tab("train")
+    tab.set_mode("text")
+    card = next(each for each in rig.desk.models if each.kind == "text" and each.id != rig.desk.cards("text")[0].id)
+    tab.export_model(Made("model", card.path))
+    dialog = rig.window.findChild(ConvertDialog)
+    assert not dialog.save.isEnabled(), "which model it is, is not known yet"
+    rig.until(dialog.save.isEnabled)
+    assert dialog.form.rows["model"].value() == card.id
+    dialog.reject()
+    rig.until(lambda: rig.window.findChild(ConvertDialog) is None)
+    tab.export_model(Made("model", "/nowhere/soft"))
+    rig.until(lambda: tab.notice.isVisible())
+    assert "“soft” is not among the models any more" in tab.notice.sentence.text()
+    assert not any(made.isVisible() for made in rig.window.findChildren(ConvertDialog))
 
 
 def test_a_training_that_fails_says_why_and_can_go_on(rig: Any) -> None:

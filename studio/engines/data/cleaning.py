@@ -44,6 +44,8 @@ def _spoilt() -> str:
 # ftfy looks at half a megabyte a second, so it is given only the lines that there is something about: spoilt pairs,
 # entities, C1 controls, joined letters, letters of odd width, marks of broken characters.
 _SUSPECT = re.compile(f"&[#a-zA-Z0-9]{{2,30}};|[\x80-\x9f\ufb00-\ufb06\ufffd\u2028\u2029\uff61-\uff9f]|{_spoilt()}")
+# What ftfy leaves out or mends in a line that it is given for another reason.
+_ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f\u206a-\u206f\ud800-\udfff\ufeff\ufff9-\ufffc]")
 
 
 def _mender() -> Callable[[str], str]:
@@ -51,7 +53,17 @@ def _mender() -> Callable[[str], str]:
 
     # Quotes of good typography stay as they are, and so do the wide commas of Chinese.
     config = ftfy.TextFixerConfig(uncurl_quotes=False, fix_character_width=False, normalization="NFC")
-    return lambda line: str(ftfy.fix_text(line, config))
+
+    def mend(line: str) -> str:
+        # Most lines have nothing but entities: those are taken out as ftfy does, without all that it looks for besides.
+        plain, before = line, "<" if "<" in line else ""  # it leaves entities alone where there are tags
+        while plain != before:
+            plain, before = ftfy.fixes.unescape_html(plain), plain
+        if "<" in line or _SUSPECT.search(plain) or _ODD.search(plain):
+            return str(ftfy.fix_text(line, config))
+        return plain
+
+    return mend
 
 
 class Mender:

@@ -19,6 +19,7 @@ import msgspec
 from studio.core.files import sync_folder, write_durably
 from studio.core.learning import Dataset, Split
 from studio.core.text import file_stem
+from studio.core.unfinished import Claim, sweep
 from studio.engines.data.counting import Lengths, Tokens
 
 PARTS = ("train", "valid", "test")
@@ -121,11 +122,10 @@ class Folder:
 
     def __init__(self, datasets: Path, job: str, count: Callable[[str], int] | None) -> None:
         datasets.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in datasets.glob(f"{MAKING}*"):
-            shutil.rmtree(left, ignore_errors=True)  # of a worker that was killed; there is one at a time
+        sweep(datasets, f"{MAKING}*")  # of workers that were killed
         self._datasets = datasets
         self.path = datasets / f"{MAKING}{job or 'set'}"
-        self.path.mkdir(mode=0o700)
+        self._claim = Claim(self.path)
         self.aside = self.path / ".keys"  # for what is needed only while it is made
         self.aside.mkdir(mode=0o700)
         self.parts = {name: Part(self.path / f"{name}.jsonl", count) for name in PARTS}
@@ -199,6 +199,7 @@ class Folder:
         for part in self.parts.values():
             part.close()
         shutil.rmtree(self.path, ignore_errors=True)
+        self._claim.release()
 
 
 def encoded(about: Dataset) -> bytes:

@@ -14,7 +14,6 @@ import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +26,7 @@ Numbers = npt.NDArray[np.uint32]
 PERMUTATIONS = 128  # of a signature; the standard error of a likeness of 0.8 is then 0.035
 SHINGLE = 3  # words in a row that make one element of a text's set
 LETTERS = 5  # in a row, where words are not set apart
+AT_ONCE = 1_024  # shingles whose permutations are computed at once, in half a megabyte
 FOUND = 0.98  # how many of the rows that are just like enough are to be found
 
 
@@ -188,13 +188,23 @@ class Shingles:
             words, width = "".join(words), LETTERS
         if len(self._hashes) > 200_000:
             self._hashes.clear()
-        each = np.array(list(map(self._hashes.__getitem__, words)), dtype=np.uint64)
+        each = np.fromiter(map(self._hashes.__getitem__, words), np.uint64, len(words))
         width = max(1, min(width, len(each)))
         mixed = np.zeros(max(0, len(each) - width + 1), dtype=np.uint64)
         for at in range(width):
             mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + each[at : at + len(mixed)] + np.uint64(at + 1)
             mixed ^= mixed >> np.uint64(29)
         return (mixed >> np.uint64(16)).astype(np.uint32)
+
+
+def _mixed(numbers: Numbers) -> Numbers:
+    """The finalizer of MurmurHash3 (Appleby), with which datasketch begins."""
+    mixed = numbers ^ numbers >> np.uint32(16)
+    mixed *= np.uint32(0x85EBCA6B)
+    mixed ^= mixed >> np.uint32(13)
+    mixed *= np.uint32(0xC2B2AE35)
+    mixed ^= mixed >> np.uint32(16)
+    return mixed
 
 
 def bands(likeness: float, permutations: int = PERMUTATIONS) -> tuple[int, int]:
@@ -229,8 +239,9 @@ class Near:
         self._likeness = likeness
         self._count, self._rows = bands(likeness)
         self._shingles = Shingles()
-        self._new: Any = MinHash
-        self._permutations = MinHash(num_perm=PERMUTATIONS).permutations
+        permutations = MinHash(num_perm=PERMUTATIONS, scheme="affine32").permutations
+        self._factors, self._terms = (np.asarray(each, np.uint32).reshape(-1, 1) for each in permutations)
+        self._room = np.empty((PERMUTATIONS, AT_ONCE), np.uint32)
         self._store = Store(folder, "near", limit)
         self._file = open(folder / "near.signatures", "w+b")  # noqa: SIM115 - closed with this
         self._size = 0
@@ -240,10 +251,16 @@ class Near:
         shingles = self._shingles(text)
         if not len(shingles):
             return None
-        made = self._new(num_perm=PERMUTATIONS, hashfunc=int, permutations=self._permutations, scheme="affine32")
-        for at in range(0, len(shingles), 8_192):  # in pieces: it makes a row of 128 numbers of each
-            made.update_batch(shingles[at : at + 8_192].tolist())
-        return np.asarray(made.hashvalues, dtype=np.uint32)
+        mixed = _mixed(shingles)
+        lowest = np.full(PERMUTATIONS, 0xFFFF_FFFF, np.uint32)
+        # What datasketch does, with a row for each permutation and in pieces that stay in the processor's cache.
+        for at in range(0, len(mixed), AT_ONCE):
+            piece = mixed[at : at + AT_ONCE]
+            room = self._room[:, : len(piece)]
+            np.multiply(self._factors, piece, out=room)
+            np.add(room, self._terms, out=room)
+            np.minimum(lowest, room.min(axis=1), out=lowest)
+        return lowest
 
     def seen(self, text: str) -> bool:
         """Whether a text is nearly the same as one before; where it is not, it is remembered."""
@@ -262,13 +279,13 @@ class Near:
         return False
 
     def _keys(self, signature: npt.NDArray[np.uint32]) -> list[int]:
-        cut = signature[: self._count * self._rows].astype("<u4").reshape(self._count, self._rows)
-        return [
-            int.from_bytes(
-                hashlib.blake2b(row.tobytes(), digest_size=8, salt=at.to_bytes(2, "little")).digest(), "little"
-            )
-            for at, row in enumerate(cut)
-        ]
+        """A number for each band. Only a first sieve: what shares one is compared by all of its signature."""
+        cut = signature[: self._count * self._rows].astype(np.uint64).reshape(self._count, self._rows)
+        keys = np.arange(1, self._count + 1, dtype=np.uint64)
+        for column in range(self._rows):
+            keys = (keys ^ cut[:, column]) * np.uint64(0x9E3779B97F4A7C15)
+            keys ^= keys >> np.uint64(32)
+        return (keys * np.uint64(0xBF58476D1CE4E5B9) ^ keys >> np.uint64(29)).tolist()
 
     def _kept(self, number: int) -> npt.NDArray[np.uint16]:
         self._file.seek(number * PERMUTATIONS * 2)

@@ -18,7 +18,7 @@ from studio.core.problems import ModelBroken, ModelMissing, ModelUnfit
 from studio.engines import device as devices
 from studio.engines.evaluate.folder import look_at, offline
 from studio.engines.evaluate.intervals import Array
-from studio.engines.image.cutout import errors
+from studio.engines.onnx import PictureGraph
 
 BATCH = 8
 CLIP = ("clip",)
@@ -73,7 +73,7 @@ class Judge:
     def __init__(self, folder: Path, device: str, threads: int) -> None:
         self.name = folder.name
         self.reads = False
-        self._onnx: Any = None
+        self._onnx: PictureGraph | None = None
         self._model: Any = None
         files = [folder] if folder.suffix == ".onnx" else sorted(folder.glob("*.onnx")) if folder.is_dir() else []
         if not folder.exists():
@@ -84,20 +84,11 @@ class Judge:
             self._open_folder(folder, device, threads)
 
     def _open_onnx(self, file: Path, threads: int) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = max(1, threads)
-        options.log_severity_level = 3
-        try:
-            self._onnx = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        except errors() as error:
-            raise ModelBroken(f"The judge “{file.name}” cannot be opened.", detail=repr(error)[:2000]) from error
-        (given, *more) = self._onnx.get_inputs()
+        self._onnx = PictureGraph(file, threads, f"The judge “{file.name}”", file.name)
+        (given, *more) = self._onnx.inputs
         shape = given.shape
         if more or len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
             raise ModelUnfit(f"The judge “{file.name}” does not take pictures.", "One input (N, 3, H, W) is wanted.")
-        self._input = given.name
         self.device, self.how = "cpu", "onnxruntime"
         side = shape[2] if isinstance(shape[2], int) and shape[2] > 0 else 299
         self._prepare = Preparation(file.parent, side, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -138,7 +129,7 @@ class Judge:
             check()
             pixels = np.stack([self._prepare.of(image) for image in images[at : at + BATCH]])
             if self._onnx is not None:
-                seen = np.asarray(self._onnx.run(None, {self._input: pixels})[0], dtype=np.float64)
+                seen = self._onnx.glance(pixels).astype(np.float64)
             else:
                 with self._torch.inference_mode():
                     given = self._torch.from_numpy(pixels).to(self.device)

@@ -11,12 +11,10 @@ import functools
 import json
 import platform
 import re
-import threading
 import time
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 import numpy as np
@@ -26,22 +24,18 @@ from studio.core.cards import ModelCard
 from studio.core.plans import Plan
 from studio.core.problems import (
     BadResult,
-    EngineMissing,
-    ModelBroken,
     ModelMissing,
     ModelRefused,
     ModelUnfit,
-    OutOfMemory,
 )
 from studio.core.recipes import CutoutRecipe, MadeWith, Recipe
 from studio.core.works import Result
 from studio.engines.context import RunContext
 from studio.engines.image import opening, saving
+from studio.engines.onnx import PictureGraph
 
 ENGINE = "image.cutout"
 USUAL_SIDE = 1024  # px, where the graph takes any size
-LARGEST_SIDE = 4096
-_LISTEN_SECONDS = 0.05
 
 Triple = tuple[float, float, float]
 
@@ -74,7 +68,7 @@ class Cutout:
     kind: ClassVar[str] = "cutout"
 
     def __init__(self) -> None:
-        self._session: Any = None
+        self._graph: PictureGraph | None = None
         self._loaded: tuple[ModelCard, int] | None = None
         self._plan = Plan()
         self._preparation = CENTRED
@@ -88,15 +82,16 @@ class Cutout:
         """
         self._plan = plan
         threads = max(1, plan.threads)
-        if self._session is not None and self._loaded == (card, threads):
+        if self._graph is not None and self._loaded == (card, threads):
             return
         self.unload()
         ctx.check()
         ctx.loading(card.name)
-        session = _opened(card, threads)
-        self._side = _input_size(session, card.name)
-        self._preparation = preparation_of(card, session.get_modelmeta().custom_metadata_map)
-        self._session, self._loaded = session, (card, threads)
+        graph = _opened(card, threads)
+        wide, high = graph.sides
+        self._side = graph.size((high or USUAL_SIDE, wide or USUAL_SIDE))
+        self._preparation = preparation_of(card, graph.texts)
+        self._graph, self._loaded = graph, (card, threads)
         ctx.loading(card.name, 1.0)
 
     def run(self, recipe: Recipe, ctx: RunContext) -> Result:
@@ -108,13 +103,13 @@ class Cutout:
         """
         if not isinstance(recipe, CutoutRecipe):
             raise ModelUnfit("A cut-out model cuts pictures out and makes none.")
-        if self._session is None or self._loaded is None:
+        if self._graph is None or self._loaded is None:
             raise ModelMissing("No cut-out model is loaded.")
         ctx.check()
         began = time.perf_counter()
         picture = opening.open_picture(ctx.input(recipe.image), ctx.note)
         ctx.progress(1, 4, "steps", "looking")
-        mask = self._mask(picture, ctx)
+        mask = self._mask(self._graph, picture, ctx)
         ctx.progress(2, 4, "steps", "cutting out")
         ctx.check()
         alpha = edged(mask.resize(picture.size, Image.Resampling.BICUBIC), recipe.shrink, recipe.soften)
@@ -132,7 +127,7 @@ class Cutout:
 
     def unload(self) -> None:
         """Let go of the model."""
-        self._session = self._loaded = None
+        self._graph = self._loaded = None
 
     def made_with(self) -> MadeWith:
         return MadeWith(
@@ -144,32 +139,12 @@ class Cutout:
             system=f"{platform.system()} {platform.machine()}",
         )
 
-    def _mask(self, picture: Image.Image, ctx: RunContext) -> Image.Image:
+    def _mask(self, graph: PictureGraph, picture: Image.Image, ctx: RunContext) -> Image.Image:
         """What the network sees in a picture, mode L, in the network's own size."""
-        import onnxruntime
-
         assert self._loaded is not None
-        name = self._loaded[0].name
-        given = self._session.get_inputs()[0]
-        values = prepared(picture, self._side, self._preparation)
-        if given.type == "tensor(float16)":
-            values = values.astype(np.float16)
-        options = onnxruntime.RunOptions()
-        try:
-            with _listening(ctx, options):
-                (out,) = self._session.run([self._session.get_outputs()[0].name], {given.name: values}, options)
-        except MemoryError as error:
-            raise OutOfMemory(f"Memory ran out while “{name}” looked at the picture.", detail=repr(error)) from error
-        except errors() as error:
-            ctx.check()  # it was stopped
-            if "alloc" in str(error).lower():
-                raise OutOfMemory(
-                    f"Memory ran out while “{name}” looked at the picture.", "Close other programs.", detail=str(error)
-                ) from error
-            raise ModelUnfit(
-                f"The cut-out model “{name}” could not look at the picture.", "Choose another one.", detail=str(error)
-            ) from error
-        return as_mask(np.asarray(out), name)
+        first = graph.outputs[0].name
+        out = graph.look(prepared(picture, self._side, self._preparation), ctx, only=first)[first]
+        return as_mask(out, self._loaded[0].name)
 
 
 @functools.cache  # reading a package's metadata takes milliseconds
@@ -184,58 +159,16 @@ def _versions() -> dict[str, str]:
 # -- the network
 
 
-def errors() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises: its errors share no base class but Exception."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    return (
-        state.Fail, state.InvalidArgument, state.NoSuchFile, state.NoModel, state.EngineError, state.RuntimeException,
-        state.InvalidProtobuf, state.ModelLoaded, state.NotImplemented, state.InvalidGraph, state.EPFail,
-        RuntimeError, ValueError,
-    )  # fmt: skip
-
-
-def _opened(card: ModelCard, threads: int) -> Any:
+def _opened(card: ModelCard, threads: int) -> PictureGraph:
     path = Path(card.path)
-    if not path.is_file():
-        raise ModelMissing(f"The cut-out model “{card.name}” is gone.", "Was it moved or deleted?", detail=str(path))
-    if path.suffix.lower() != ".onnx":
-        raise ModelRefused(f"The cut-out model “{card.name}” is refused: only ONNX files are read.")
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise EngineMissing(
-            "Cutting out needs onnxruntime, which is not installed.", "Set the studio up again with run.py.",
-            detail=repr(error),
-        ) from error  # fmt: skip
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except MemoryError as error:
-        raise OutOfMemory(f"Memory ran out while loading “{card.name}”.", detail=repr(error)) from error
-    except errors() as error:
-        raise ModelBroken(
-            f"The cut-out model “{card.name}” cannot be opened.", "Copy or download it again.", detail=str(error)
-        ) from error
-    given = session.get_inputs()
-    fits = len(given) == 1 and given[0].type in ("tensor(float)", "tensor(float16)") and len(given[0].shape) == 4
-    colours = given[0].shape[1] if fits else 0  # a graph may leave their number open
+    called = f"The cut-out model “{card.name}”"
+    if path.is_file() and path.suffix.lower() != ".onnx":
+        raise ModelRefused(f"{called} is refused: only ONNX files are read.")
+    graph = PictureGraph(path, threads, called, card.name, needs="Cutting out needs")
+    colours = graph.inputs[0].shape[1] if graph.takes_one_picture else 0  # a graph may leave their number open
     if not (colours == 3 or colours is None or isinstance(colours, str)):
         raise ModelUnfit(f"“{card.name}” does not take one picture of three colours.", "Choose another one.")
-    return session
-
-
-def _input_size(session: Any, name: str) -> tuple[int, int]:
-    """Width and height of the picture that the graph takes."""
-    high, wide = session.get_inputs()[0].shape[2:]
-    sides = [side if isinstance(side, int) and side > 0 else None for side in (wide, high)]
-    found = tuple(side or other or USUAL_SIDE for side, other in zip(sides, reversed(sides), strict=True))
-    if max(found) > LARGEST_SIDE:
-        raise ModelUnfit(f"“{name}” wants pictures of {found[0]}×{found[1]} px, which is more than makes sense.")
-    return found[0], found[1]
+    return graph
 
 
 def preparation_of(card: ModelCard, own: dict[str, str]) -> Preparation:
@@ -245,11 +178,17 @@ def preparation_of(card: ModelCard, own: dict[str, str]) -> Preparation:
         own: the texts its file carries. “mean” and “std” in it, as three numbers from 0 to 1, count first; then words
             in what is known of the model; then the most usual way.
     """
-    mean, std = _triple(own.get("mean", "")), _triple(own.get("std", ""))
-    if mean is not None and std is not None and min(std) > 0:
-        return Preparation(mean, std)
+    said = own_preparation(own)
+    if said is not None:
+        return said
     known = "\n".join((card.family, *card.notes, *own.values(), card.name, Path(card.path).stem, card.id))
     return next((how for words, how in FAMILIES if re.search(words, known, re.IGNORECASE)), CENTRED)
+
+
+def own_preparation(own: dict[str, str]) -> Preparation | None:
+    """What the texts of a file say of it, as “mean” and “std”; None where they say nothing usable."""
+    mean, std = _triple(own.get("mean", "")), _triple(own.get("std", ""))
+    return Preparation(mean, std) if mean is not None and std is not None and min(std) > 0 else None
 
 
 def _triple(text: str) -> Triple | None:
@@ -272,26 +211,6 @@ def prepared(picture: Image.Image, size: tuple[int, int], how: Preparation) -> n
     values = np.asarray(small, np.float32) / 255
     values = (values - np.array(how.mean, np.float32)) / np.array(how.std, np.float32)
     return np.ascontiguousarray(values.transpose(2, 0, 1)[np.newaxis])
-
-
-@contextlib.contextmanager
-def _listening(ctx: RunContext, options: Any) -> Iterator[None]:
-    """Have a run stopped when its job is cancelled: it takes seconds, and asks nobody meanwhile."""
-    over = threading.Event()
-
-    def listen() -> None:
-        while not over.wait(_LISTEN_SECONDS):
-            if ctx.cancelled:
-                options.terminate = True
-                return
-
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
-    try:
-        yield
-    finally:
-        over.set()
-        listener.join()
 
 
 # -- the mask

@@ -28,16 +28,15 @@ from studio.core.problems import (
     ModelMissing,
     ModelRefused,
     ModelUnfit,
-    OutOfMemory,
     StudioError,
 )
 from studio.core.text import shown
 from studio.engines.context import RunContext
-from studio.engines.image import cutout, trouble
+from studio.engines.image import trouble
+from studio.engines.onnx import LARGEST_SIDE, PictureGraph
 from studio.models import vision
 
 USUAL_SIDE = 640  # px, where a graph takes any size
-LARGEST_SIDE = 4096
 STRIDES = (8, 16, 32)  # px of the picture that one cell of YuNet's three grids covers
 OVERLAP = {"yolo": 0.7, "yunet": 0.3}  # two boxes that share more than this of their area are one thing
 CANDIDATES = 3_000  # the surest boxes that are looked at for that
@@ -132,80 +131,24 @@ def mask_of(box: Box, grow: int, size: tuple[int, int]) -> Image.Image | None:
 # -- ONNX files
 
 
-def open_onnx(card: ModelCard, threads: int) -> Any:
-    """A session of onnxruntime on the processor. Raises ModelMissing, ModelBroken, EngineMissing, OutOfMemory."""
-    path = Path(card.path)
-    if not path.is_file():
-        raise ModelMissing(f"“{shown(card.name)}” is gone.", "Was it moved or deleted?", detail=str(path))
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise EngineMissing(
-            "ONNX models need onnxruntime, which is not installed.", "Set the studio up again with run.py.",
-            detail=repr(error),
-        ) from error  # fmt: skip
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = max(1, threads)
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except MemoryError as error:
-        raise OutOfMemory(f"Memory ran out while loading “{card.name}”.", detail=repr(error)) from error
-    except cutout.errors() as error:
-        raise ModelBroken(
-            f"“{shown(card.name)}” cannot be opened.", "Copy or download it again.", detail=str(error)
-        ) from error
-    given = session.get_inputs()
-    if len(given) != 1 or given[0].type not in ("tensor(float)", "tensor(float16)") or len(given[0].shape) != 4:
+def open_onnx(card: ModelCard, threads: int) -> PictureGraph:
+    """A graph that takes one picture. Raises ModelMissing, ModelBroken, ModelUnfit, EngineMissing, OutOfMemory."""
+    graph = PictureGraph(Path(card.path), threads, f"“{shown(card.name)}”", shown(card.name))
+    if not graph.takes_one_picture:
         raise ModelUnfit(f"“{shown(card.name)}” does not take one picture.", "Choose another one.")
-    return session
+    return graph
 
 
-def run_onnx(session: Any, values: np.ndarray, card: ModelCard, ctx: RunContext) -> dict[str, np.ndarray]:
+def run_onnx(graph: PictureGraph, values: np.ndarray, card: ModelCard, ctx: RunContext) -> dict[str, np.ndarray]:
     """All outputs of a graph by name, as float32, for a (1, 3, H, W) picture. Stops when the job is cancelled.
 
     Raises:
         BadResult: numbers that are not finite. ModelUnfit, OutOfMemory.
     """
-    import onnxruntime
-
-    given = session.get_inputs()[0]
-    options = onnxruntime.RunOptions()
-    ctx.check()
-    if given.type == "tensor(float16)":
-        values = values.astype(np.float16)
-    try:
-        with cutout._listening(ctx, options):
-            outs = session.run(None, {given.name: values}, options)
-    except MemoryError as error:
-        raise OutOfMemory(f"Memory ran out while “{card.name}” looked at the picture.", detail=repr(error)) from error
-    except cutout.errors() as error:
-        ctx.check()  # it was stopped
-        if "alloc" in str(error).lower():
-            raise OutOfMemory(
-                f"Memory ran out while “{card.name}” looked at the picture.", "Close other programs.", detail=str(error)
-            ) from error
-        raise ModelUnfit(
-            f"“{shown(card.name)}” could not look at the picture.", "Choose another one.", detail=str(error)
-        ) from error
-    found = {}
-    for about, out in zip(session.get_outputs(), outs, strict=True):
-        found[about.name] = np.asarray(out, np.float32)
-        if not np.isfinite(found[about.name]).all():
-            raise BadResult(f"“{shown(card.name)}” gave numbers that are not finite.", "Its file may be damaged.")
+    found = {name: np.asarray(out, np.float32) for name, out in graph.look(values, ctx).items()}
+    if not all(np.isfinite(out).all() for out in found.values()):
+        raise BadResult(f"“{shown(card.name)}” gave numbers that are not finite.", "Its file may be damaged.")
     return found
-
-
-def side_of(session: Any, usual: tuple[int, int], card: ModelCard) -> tuple[int, int]:
-    """Width and height of the picture that a graph takes; `usual` where it takes any."""
-    high, wide = session.get_inputs()[0].shape[2:]
-    size = tuple(s if isinstance(s, int) and s > 0 else u for s, u in zip((wide, high), usual, strict=True))
-    if max(size) > LARGEST_SIDE:
-        raise ModelUnfit(
-            f"“{shown(card.name)}” wants pictures of {size[0]}×{size[1]} px, which is more than makes sense."
-        )
-    return size[0], size[1]
 
 
 class OnnxDetector:
@@ -213,19 +156,18 @@ class OnnxDetector:
 
     def __init__(self, card: ModelCard, threads: int) -> None:
         self._card = card
-        self._session = open_onnx(card, threads)
-        own = dict(self._session.get_modelmeta().custom_metadata_map)
+        self._graph = graph = open_onnx(card, threads)
         shapes = [
             {each.name: tuple(s if isinstance(s, int) and s > 0 else 0 for s in each.shape) for each in listed}
-            for listed in (self._session.get_inputs(), self._session.get_outputs())
+            for listed in (graph.inputs, graph.outputs)
         ]
-        told = vision.told_of(shapes[0], shapes[1], own, Path(card.path).stem)
+        told = vision.told_of(shapes[0], shapes[1], graph.texts, Path(card.path).stem)
         layout = told.layout if told is not None and told.kind == "detector" else card.family
         if layout not in _BOXES:
             raise ModelUnfit(f"“{shown(card.name)}” is not a detector this studio can read.", "Choose another one.")
         self._layout = layout
         self.classes = dict(told.classes) if told is not None else {}
-        self._side = side_of(self._session, _size_in(own.get("imgsz", "")), card)
+        self._side = graph.size(_size_in(graph.texts.get("imgsz", "")))
 
     def find(self, picture: Image.Image, confidence: float, ctx: RunContext) -> list[Found]:
         """What is in an RGB picture, the surest first."""
@@ -233,7 +175,7 @@ class OnnxDetector:
         yunet = self._layout == "yunet"
         values, scale, (left, top) = letterboxed(picture, self._side, (0, 0, 0) if yunet else GREY)
         values = values[:, ::-1] * np.float32(255) if yunet else values
-        outs = run_onnx(self._session, np.ascontiguousarray(values), self._card, ctx)
+        outs = run_onnx(self._graph, np.ascontiguousarray(values), self._card, ctx)
         boxes, scores, labels = _BOXES[self._layout](outs, self._side, len(self.classes), confidence, self._card)
         boxes = (boxes - np.array((left, top, left, top), np.float32)) / np.float32(scale)
         return _listed(boxes, scores, labels, self.classes, picture.size)

@@ -25,6 +25,7 @@ from studio.core.text import shown
 from studio.engines.context import RunContext
 from studio.engines.image import cutout, finding, trouble
 from studio.engines.image.finding import Box, Detector
+from studio.engines.onnx import LARGEST_SIDE
 
 KEPT = 1  # models that stay loaded although no job wants them
 MAPS_KEPT = 4  # control pictures that are remembered: a second pass asks for the same one again
@@ -182,14 +183,11 @@ class OnnxDepth:
 
     def __init__(self, card: ModelCard, threads: int) -> None:
         self._card = card
-        self._session = finding.open_onnx(card, threads)
+        self._graph = finding.open_onnx(card, threads)
         self.is_metric = card.family == "depth-metric"
-        own = dict(self._session.get_modelmeta().custom_metadata_map)
         known = f"{card.name} {Path(card.path).stem}".casefold()
         usual = cutout.HALVED if "dpt" in known else cutout.IMAGENET
-        mean, std = cutout._triple(own.get("mean", "")), cutout._triple(own.get("std", ""))
-        told = mean is not None and std is not None and min(std) > 0
-        self._how = cutout.Preparation(mean, std) if told and mean is not None and std is not None else usual
+        self._how = cutout.own_preparation(self._graph.texts) or usual
         # where a graph takes any size: what these networks were taught on, and what their patches divide
         self._short, self._multiple = (518, 14) if "anything" in known else (384, 32)
 
@@ -197,11 +195,10 @@ class OnnxDepth:
         """(H, W) float32 of an RGB picture, in its size."""
         scale = self._short / min(picture.size)
         wide, high = (
-            min(finding.LARGEST_SIDE, max(1, round(side * scale / self._multiple)) * self._multiple)
-            for side in picture.size
+            min(LARGEST_SIDE, max(1, round(side * scale / self._multiple)) * self._multiple) for side in picture.size
         )
-        size = finding.side_of(self._session, (wide, high), self._card)
-        out = next(iter(finding.run_onnx(self._session, cutout.prepared(picture, size, self._how), self._card, ctx)
+        size = self._graph.size((wide, high))
+        out = next(iter(finding.run_onnx(self._graph, cutout.prepared(picture, size, self._how), self._card, ctx)
                         .values()))  # fmt: skip
         if out.ndim < 2 or out.size != out.shape[-1] * out.shape[-2]:
             raise ModelUnfit(f"“{shown(self._card.name)}” gives something that is not one map.", "Choose another one.")

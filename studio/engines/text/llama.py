@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import platform
 import secrets
-import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,34 +24,19 @@ from studio.core.recipes import SEED_LIMIT, MadeWith, Message, Recipe, TextRecip
 from studio.core.text import file_stem, shown
 from studio.core.works import Artifact, Result
 from studio.engines.context import JobCancelled, RunContext
-from studio.engines.text import gguf_lora, page
+from studio.engines.text import gguf_lora, underway
 from studio.engines.text.adapters import checked, summed
 from studio.engines.text.llama_server import LlamaServer, graphics_there
 from studio.engines.text.local_http import LocalRefused
-from studio.engines.text.stream import Stream
-from studio.engines.text.templates import (
-    Laid,
-    ModelLayout,
-    Renderer,
-    TemplateFailed,
-    few_shot,
-    own_layout,
-    parted,
-    plain,
-)
+from studio.engines.text.templates import ModelLayout, Renderer, own_layout, parted
+from studio.engines.text.underway import ANSWER_ROOM, USUAL_WINDOW, Underway
 from studio.models.fingerprint import fingerprint
 from studio.models.gguf_header import GGUFHeader, read_gguf
 from studio.models.text_adapters import look_gguf_lora
 
-USUAL_WINDOW = 4096  # tokens, when nobody says otherwise
 SHORTEST_WINDOW = 1024  # tokens, when memory is short
 SHORTEST_ANSWER = 256  # tokens that stay for the answer even then
 WINDOW_STEP = 256  # tokens; llama.cpp rounds windows up to this
-ANSWER_ROOM = 4096  # tokens kept for the answer when a window has to grow; more would cost memory for a maybe
-# Pieces that come faster are sent together: nobody reads faster, and every event takes time from the threads that
-# compute. On 2 cores an event per token cost 5 % of the speed.
-TOKEN_SECONDS = 0.05
-PROGRESS_SECONDS = 0.25
 LORAS_KEPT = 4  # laid over an open model, at rest or at work; another one means to open it anew
 
 
@@ -250,17 +234,9 @@ class Llama:
             return server
         longest = self._longest or server.n_ctx
         if count >= longest:
-            raise BadRecipe(
-                f"The prompt has {count:,} tokens, and the model takes {longest:,} with the answer.",
-                f"Shorten it by about {100 - 100 * longest // (count + 1)} %, or take a model with a longer context.",
-                field="prompt",
-            )
+            raise underway.beyond_model(count, longest)
         if recipe.context:
-            raise BadRecipe(
-                f"The prompt has {count:,} tokens, and the context window is set to {server.n_ctx:,}.",
-                f"Shorten the prompt, or set Context to 0 or to more (up to {longest:,}).",
-                field="context",
-            )
+            raise underway.beyond_window(count, server.n_ctx, longest)
         wanted = count + min(recipe.max_tokens, ANSWER_ROOM)
         grown = _rounded(min(1 << (wanted - 1).bit_length(), longest))
         ctx.note(f"The prompt has {count:,} tokens, so the context window was made {grown:,} tokens long.")
@@ -297,8 +273,7 @@ class Llama:
         ctx.check()
         # 1. what is laid over the model, and the window the recipe asks for
         laid = self._laid(recipe, ctx)
-        if recipe.context > self._longest > 0:
-            ctx.note(f"The model was made for {self._longest:,} tokens, so the context window is no longer than that.")
+        underway.note_shorter(ctx, recipe.context, self._longest)
         window = self._window(recipe.context)
         try:
             server = self._open(window, ctx, window if recipe.context else SHORTEST_WINDOW)
@@ -318,7 +293,7 @@ class Llama:
         artifacts: list[Artifact] = []
         for index in range(recipe.n):
             ctx.check()
-            writing = _Writing(ctx, recipe, index, len(prompt), stops, trim)
+            writing = _Writing(ctx, recipe, Underway(ctx, recipe, index, len(prompt), stops, trim))
             artifacts += writing.write(server, prompt, ctx.seed(first, index), laid)
         return Result(artifacts=tuple(artifacts), made_with=self.made_with(), notes=tuple(ctx.notes))
 
@@ -326,28 +301,15 @@ class Llama:
         self, server: LlamaServer, recipe: TextRecipe, ctx: RunContext
     ) -> tuple[list[int], tuple[str, ...], bool]:
         """The prompt as tokens, where to stop, and whether white space around the answer is only layout."""
-        if recipe.mode == "complete":
-            # What a person writes is text: “<end_of_turn>” must not end a turn. As a string, the prompt would be
-            # read with control tokens.
-            return server.tokens(recipe.prompt, whole=True, check=ctx.check), recipe.stop, False
-        turns = (*recipe.messages, Message("user", recipe.prompt))
         own = self._header.chat_template if self._header else ""
-        choice = recipe.template
-        if choice == "auto":
-            choice = "model" if own else "few-shot"
-        if choice == "model":
-            if not own:
-                raise ModelUnfit(
-                    "This model has no chat template of its own.",
-                    "Set Template to auto or few-shot.",
-                    field="template",
-                )
-            try:
-                return self._own_prompt(server, own, turns, recipe.system, ctx), recipe.stop, False
-            except TemplateFailed as error:
-                ctx.note(f"The model's own chat template cannot be used: {error}. A plain one was taken.")
-        laid: Laid = few_shot(turns, recipe.system) if choice == "few-shot" else plain(turns, recipe.system)
-        return server.tokens(laid.text, whole=True, check=ctx.check), (*laid.stops, *recipe.stop), laid.trim
+        return underway.laid_out(
+            recipe,
+            ctx,
+            bool(own),
+            lambda turns: self._own_prompt(server, own, turns, recipe.system, ctx),
+            # as a string, the prompt would be read with control tokens
+            lambda text: server.tokens(text, whole=True, check=ctx.check),
+        )
 
     def _own_prompt(
         self, server: LlamaServer, template: str, turns: tuple[Message, ...], system: str, ctx: RunContext
@@ -379,25 +341,14 @@ class Llama:
 
 
 class _Writing:
-    """One text on its way: takes llama.cpp's chunks, sends pieces and progress, keeps the text."""
+    """One text on its way: takes llama.cpp's chunks and tells of them."""
 
-    def __init__(
-        self, ctx: RunContext, recipe: TextRecipe, index: int, prompt_tokens: int, stops: tuple[str, ...], trim: bool
-    ) -> None:
+    def __init__(self, ctx: RunContext, recipe: TextRecipe, text: Underway) -> None:
         self._ctx = ctx
         self._recipe = recipe
-        self._index = index
-        self._prompt_tokens = prompt_tokens
-        self._stream = Stream(stops, trim)
-        self._text: list[str] = []
-        self._unsent = ""
-        self._sent_at = 0.0
-        self._told_at = 0.0
-        self._tokens = 0
-        self._finish = ""
+        self._text = text
         self._error: dict[str, Any] | None = None
         self._raised: BaseException | None = None
-        self._began_writing = 0.0
 
     def write(
         self, server: LlamaServer, prompt: list[int], seed: int, loras: dict[Path, float]
@@ -407,7 +358,7 @@ class _Writing:
         Raises:
             BadRecipe, BadResult: llama.cpp refused or gave up. JobCancelled. OSError: it could not be saved.
         """
-        recipe, ctx = self._recipe, self._ctx
+        recipe, text = self._recipe, self._text
         request = {
             "prompt": prompt,
             "max_tokens": recipe.max_tokens,
@@ -422,61 +373,18 @@ class _Writing:
             "stream": True,
             "return_progress": True,  # else nothing is heard, and no cancel, while a long prompt is read
         }
-        began = self._began_writing = time.monotonic()
+        text.begin()
         server.complete(request, self._take, loras)
         if self._raised is not None:
             if isinstance(self._raised, JobCancelled):
-                self._keep_part(seed, time.monotonic() - began)
+                text.cancelled(seed)
             raise self._raised
         if self._error is not None:
             raise _refused(self._error)
-        if not self._finish:
-            ctx.check()
+        if not text.finish:
+            self._ctx.check()
             raise BadResult("The text broke off without a reason.", "Try again; the log may have the reason.")
-        if not self._stream.stopped:
-            self._add(self._stream.finish())
-        self._send()
-        ended = time.monotonic()
-        self._progress(recipe.max_tokens, "writing")
-        text = "".join(self._text)
-        self._remark(server, text)
-        meta = {
-            "tokens": self._tokens,
-            "prompt_tokens": self._prompt_tokens,
-            "finish": self._finish,
-            "tokens_per_second": round(self._tokens / max(ended - self._began_writing, 1e-3), 2),
-            "words": len(text.split()),
-        }
-        name = f"{self._index}.txt"
-        seconds = round(ended - began, 3)
-        master = ctx.save(name, text.encode("utf-8"), index=self._index, seed=seed, seconds=seconds, meta=meta)
-        return master, self._thumbnail(text)
-
-    def _thumbnail(self, text: str) -> Artifact:
-        return self._ctx.save(f"{self._index}.thumb.webp", page.picture(text), role="thumbnail", index=self._index)
-
-    def _keep_part(self, seed: int, seconds: float) -> None:
-        """What was written before a cancel is kept, marked as a part."""
-        self._send()
-        text = "".join(self._text)
-        if text.strip():
-            meta = {"tokens": self._tokens, "prompt_tokens": self._prompt_tokens, "finish": "cancelled"}
-            meta["words"] = len(text.split())
-            self._ctx.save(
-                f"{self._index}.txt", text.encode("utf-8"), index=self._index, seed=seed, seconds=round(seconds, 3),
-                meta=meta, complete=False,
-            )  # fmt: skip
-            self._thumbnail(text)
-
-    def _remark(self, server: LlamaServer, text: str) -> None:
-        written, asked = self._tokens, self._recipe.max_tokens
-        if self._finish == "length" and written < asked:
-            self._ctx.note(
-                f"The context window of {server.n_ctx:,} tokens was full after {written:,} of {asked:,} tokens; "
-                "a longer Context lets the text go on."
-            )
-        if not text:
-            self._ctx.note("The model ended the text before its first word; another seed may help.")
+        return text.ended(seed, server.n_ctx)
 
     def _take(self, chunk: dict[str, Any]) -> bool:
         # An exception must not cross the C++ frames between here and write(): it would be swallowed there.
@@ -492,44 +400,19 @@ class _Writing:
         if "error" in chunk:
             self._error = chunk["error"]
             return True
-        reading = chunk.get("prompt_progress")
+        text, reading = self._text, chunk.get("prompt_progress")
         if reading is not None:
-            self._began_writing = time.monotonic()
-            self._progress(reading["processed"] - self._prompt_tokens, "reading the prompt")
+            text.begin_writing()
+            text.reading(reading["processed"])
             return False
         # a token is not always a chunk; the last chunk has the true number
-        self._tokens = int(chunk.get("usage", {}).get("completion_tokens", self._tokens + 1))
+        text.tokens = int(chunk.get("usage", {}).get("completion_tokens", text.tokens + 1))
         choice = chunk["choices"][0]
-        self._add(self._stream.feed(choice["text"]))
-        if self._stream.stopped:
-            self._finish = "stop"
+        if text.feed(choice["text"]):
             return True
-        self._finish = choice.get("finish_reason") or ""
-        # the first piece at once, the others not more often than they can be read
-        now = time.monotonic()
-        if self._unsent and now - self._sent_at >= TOKEN_SECONDS:
-            self._send()
-        if now - self._told_at >= PROGRESS_SECONDS:
-            self._told_at = now
-            self._progress(self._tokens, "writing")
+        text.finish = choice.get("finish_reason") or ""
+        text.tell()
         return False
-
-    def _add(self, text: str) -> None:
-        if text:
-            self._text.append(text)
-            self._unsent += text
-
-    def _send(self) -> None:
-        if self._unsent:
-            self._ctx.token(self._index, self._unsent)
-            self._unsent = ""
-            self._sent_at = time.monotonic()
-
-    def _progress(self, written: int, phase: str) -> None:
-        """Tokens read and written of all that may be, over all texts; `written` is below 0 while the prompt is read."""
-        each = self._prompt_tokens + self._recipe.max_tokens
-        done = self._index * each + self._prompt_tokens + written
-        self._ctx.progress(done, self._recipe.n * each, "tokens", phase)
 
 
 @functools.cache

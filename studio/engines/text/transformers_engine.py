@@ -10,7 +10,6 @@ import contextlib
 import functools
 import platform
 import secrets
-import time
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -19,21 +18,17 @@ from typing import Any, ClassVar
 from studio.core.cards import ModelCard
 from studio.core.plans import Plan
 from studio.core.problems import BadRecipe, BadResult, BadSetting, ModelMissing, ModelUnfit
-from studio.core.recipes import SEED_LIMIT, MadeWith, Message, Recipe, TextRecipe
+from studio.core.recipes import SEED_LIMIT, MadeWith, Recipe, TextRecipe
 from studio.core.works import Artifact, Result
 from studio.engines import device as devices
 from studio.engines import shortage
 from studio.engines.context import JobCancelled, RunContext
-from studio.engines.text import opening, page
+from studio.engines.text import opening, underway
 from studio.engines.text.adapters import Adapters
-from studio.engines.text.llama import ANSWER_ROOM, PROGRESS_SECONDS, TOKEN_SECONDS, USUAL_WINDOW
 from studio.engines.text.reading import Reader, Unrolled
-from studio.engines.text.stream import Stream
-from studio.engines.text.templates import TemplateFailed, few_shot, plain
+from studio.engines.text.underway import ANSWER_ROOM, USUAL_WINDOW, Underway
 from studio.models import memory
 from studio.models.fingerprint import model_files
-
-READING, WRITING = "reading the prompt", "writing"
 
 
 class TransformersText:
@@ -189,7 +184,8 @@ class TransformersText:
         artifacts: list[Artifact] = []
         for index in range(recipe.n):
             ctx.check()
-            writing = _Writing(self._reader, ctx, recipe, index, prompt, stops, trim)
+            text = Underway(ctx, recipe, index, len(prompt), stops, trim)
+            writing = _Writing(self._reader, ctx, recipe, prompt, text)
             try:
                 artifacts += writing.write(self._model, ctx.seed(first, index), self._window)
             except (RuntimeError, MemoryError) as error:
@@ -212,66 +208,36 @@ class TransformersText:
         """
         longest = self._longest
         if longest and count >= longest:
-            raise BadRecipe(
-                f"The prompt has {count:,} tokens, and the model takes {longest:,} with the answer.",
-                f"Shorten it by about {100 - 100 * longest // (count + 1)} %, or take a model with a longer context.",
-                field="prompt",
-            )
-        if longest and recipe.context > longest:
-            ctx.note(f"The model was made for {longest:,} tokens, so the context window is no longer than that.")
+            raise underway.beyond_model(count, longest)
+        underway.note_shorter(ctx, recipe.context, longest)
         window = recipe.context or max(self._plan.n_ctx or USUAL_WINDOW, count + min(recipe.max_tokens, ANSWER_ROOM))
         window = min(window, longest or window)
         if count >= window:
-            raise BadRecipe(
-                f"The prompt has {count:,} tokens, and the context window is set to {window:,}.",
-                f"Shorten the prompt, or set Context to 0 or to more{f' (up to {longest:,})' if longest else ''}.",
-                field="context",
-            )
+            raise underway.beyond_window(count, window, longest)
         return window
 
     def _prompt(self, reader: Reader, recipe: TextRecipe, ctx: RunContext) -> tuple[list[int], tuple[str, ...], bool]:
         """The prompt as tokens, where to stop, and whether white space around the answer is only layout."""
         reader.turn_end = None
-        if recipe.mode == "complete":
-            return reader.tokens(recipe.prompt, whole=True), recipe.stop, False
-        turns = (*recipe.messages, Message("user", recipe.prompt))
-        choice = recipe.template
-        if choice == "auto":
-            choice = "model" if reader.template else "few-shot"
-        if choice == "model":
-            if not reader.template:
-                raise ModelUnfit(
-                    "This model has no chat template of its own.", "Set Template to auto or few-shot.", field="template"
-                )
-            try:
-                return reader.chat(turns, recipe.system, ctx), recipe.stop, False
-            except TemplateFailed as error:
-                ctx.note(f"The model's own chat template cannot be used: {error}. A plain one was taken.")
-        laid = few_shot(turns, recipe.system) if choice == "few-shot" else plain(turns, recipe.system)
-        return reader.tokens(laid.text, whole=True), (*laid.stops, *recipe.stop), laid.trim
+        return underway.laid_out(
+            recipe,
+            ctx,
+            bool(reader.template),
+            lambda turns: reader.chat(turns, recipe.system, ctx),
+            lambda text: reader.tokens(text, whole=True),
+        )
 
 
 class _Writing:
-    """One text on its way: hears of each token, sends pieces and progress, keeps the text."""
+    """One text on its way: hears of each token and tells of it."""
 
-    def __init__(
-        self, reader: Reader, ctx: RunContext, recipe: TextRecipe, index: int, prompt: list[int],
-        stops: tuple[str, ...], trim: bool,
-    ) -> None:  # fmt: skip
+    def __init__(self, reader: Reader, ctx: RunContext, recipe: TextRecipe, prompt: list[int], text: Underway) -> None:
         self._reader = reader
         self._ctx = ctx
         self._recipe = recipe
-        self._index = index
         self._prompt = prompt
         self._unrolled = Unrolled(reader, prompt)
-        self._stream = Stream(stops, trim)
-        self._text: list[str] = []
-        self._unsent = ""
-        self._sent_at = 0.0
-        self._told_at = 0.0
-        self._tokens = 0
-        self._finish = ""
-        self._began_writing = 0.0
+        self._text = text
 
     def write(self, model: Any, seed: int, window: int) -> tuple[Artifact, ...]:
         """Write and save the text, and a small picture of it.
@@ -281,9 +247,9 @@ class _Writing:
         """
         import torch
 
-        recipe, ctx = self._recipe, self._ctx
+        recipe, text = self._recipe, self._text
         room = min(recipe.max_tokens, window - len(self._prompt))
-        began = self._began_writing = time.monotonic()
+        text.begin()
         torch.manual_seed(seed)
         ids = torch.tensor([self._prompt], device=model.device)
         try:
@@ -296,35 +262,14 @@ class _Writing:
                     stopping_criteria=_heard(self._take),
                 )
         except JobCancelled:
-            self._keep_part(seed, time.monotonic() - began)
+            text.cancelled(seed)
             raise
         except RuntimeError as error:
             if "probability tensor" not in str(error):
                 raise
             raise _no_numbers() from error
-        if not self._finish:
-            self._finish = "length"
-        if not self._stream.stopped:
-            self._add(self._stream.feed(self._unrolled.rest()))
-            self._add(self._stream.finish())
-        self._send()
-        ended = time.monotonic()
-        self._progress(recipe.max_tokens, WRITING)
-        text = "".join(self._text)
-        self._remark(window, text)
-        meta = {
-            "tokens": self._tokens,
-            "prompt_tokens": len(self._prompt),
-            "finish": self._finish,
-            "tokens_per_second": round(self._tokens / max(ended - self._began_writing, 1e-3), 2),
-            "words": len(text.split()),
-        }
-        name = f"{self._index}.txt"
-        seconds = round(ended - began, 3)
-        master = ctx.save(
-            name, text.encode("utf-8", "replace"), index=self._index, seed=seed, seconds=seconds, meta=meta
-        )
-        return master, self._thumbnail(text)
+        text.finish = text.finish or "length"
+        return text.ended(seed, window, self._unrolled.rest())
 
     def _settings(self, room: int) -> Any:
         """All that decides about the text, said outright: what a folder sets as its own usual values counts nothing."""
@@ -349,11 +294,8 @@ class _Writing:
 
         def passed(at: int) -> None:
             self._ctx.check()
-            if not self._tokens:
-                now = time.monotonic()
-                if now - self._told_at >= PROGRESS_SECONDS:
-                    self._told_at = now
-                    self._progress(at * len(self._prompt) // len(layers) - len(self._prompt), READING)
+            if not self._text.tokens and self._text.is_time_to_tell():
+                self._text.reading(at * len(self._prompt) // len(layers))
 
         hooks = [layer.register_forward_pre_hook(lambda *_, at=at: passed(at)) for at, layer in enumerate(layers)]
         try:
@@ -365,69 +307,18 @@ class _Writing:
     def _take(self, ids: list[int]) -> bool:
         """One more token was written. Returns whether to stop."""
         self._ctx.check()
-        now = time.monotonic()
-        if not self._tokens:
-            self._began_writing = now
-            self._progress(0, READING)
-        self._tokens += 1
-        token = ids[-1]
+        text, token = self._text, ids[-1]
+        if not text.tokens:
+            text.begin_writing()
+            text.reading(len(self._prompt))
+        text.tokens += 1
         if token in self._reader.ends or token == self._reader.turn_end:
-            self._finish = "stop"
+            text.finish = "stop"
             return True
-        self._add(self._stream.feed(self._unrolled.add(token)))
-        if self._stream.stopped:
-            self._finish = "stop"
+        if text.feed(self._unrolled.add(token)):
             return True
-        # the first piece at once, the others not more often than they can be read
-        if self._unsent and now - self._sent_at >= TOKEN_SECONDS:
-            self._send()
-        if now - self._told_at >= PROGRESS_SECONDS:
-            self._told_at = now
-            self._progress(self._tokens, WRITING)
+        text.tell()
         return False
-
-    def _thumbnail(self, text: str) -> Artifact:
-        return self._ctx.save(f"{self._index}.thumb.webp", page.picture(text), role="thumbnail", index=self._index)
-
-    def _keep_part(self, seed: int, seconds: float) -> None:
-        """What was written before a cancel is kept, marked as a part."""
-        self._send()
-        text = "".join(self._text)
-        if text.strip():
-            meta = {"tokens": self._tokens, "prompt_tokens": len(self._prompt), "finish": "cancelled"}
-            meta["words"] = len(text.split())
-            self._ctx.save(
-                f"{self._index}.txt", text.encode("utf-8", "replace"), index=self._index, seed=seed,
-                seconds=round(seconds, 3), meta=meta, complete=False,
-            )  # fmt: skip
-            self._thumbnail(text)
-
-    def _remark(self, window: int, text: str) -> None:
-        written, asked = self._tokens, self._recipe.max_tokens
-        if self._finish == "length" and written < asked:
-            self._ctx.note(
-                f"The context window of {window:,} tokens was full after {written:,} of {asked:,} tokens; "
-                "a longer Context lets the text go on."
-            )
-        if not text:
-            self._ctx.note("The model ended the text before its first word; another seed may help.")
-
-    def _add(self, text: str) -> None:
-        if text:
-            self._text.append(text)
-            self._unsent += text
-
-    def _send(self) -> None:
-        if self._unsent:
-            self._ctx.token(self._index, self._unsent)
-            self._unsent = ""
-            self._sent_at = time.monotonic()
-
-    def _progress(self, written: int, phase: str) -> None:
-        """Tokens read and written of all that may be, over all texts; `written` is below 0 while the prompt is read."""
-        each = len(self._prompt) + self._recipe.max_tokens
-        done = self._index * each + len(self._prompt) + written
-        self._ctx.progress(done, self._recipe.n * each, "tokens", phase)
 
 
 def _layers_of(model: Any) -> Sequence[Any]:

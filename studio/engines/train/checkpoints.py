@@ -39,7 +39,7 @@ BEST = "best.safetensors"
 BEGUN = "run.json"
 _STATE = "studio"  # the key of the metadata that holds the State
 _OS_ERROR = re.compile(r"os error (\d+)")
-_USUAL_SPEED = 150e6  # bytes a second a disk is taken to write before it was seen to
+USUAL_SPEED = 150e6  # bytes a second a disk is taken to write before it was seen to
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._speed = _USUAL_SPEED
+        self._speed = USUAL_SPEED
 
     def begin(self, settings: Mapping[str, Any], threads: int) -> int:
         """Begin the run, or go on with it; returns the threads to compute with, which are those it was begun with.

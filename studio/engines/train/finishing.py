@@ -20,17 +20,20 @@ from typing import Any
 import msgspec
 
 from studio.core.cards import ModelCard
-from studio.core.files import sha256_of, sync_folder, write_durably
+from studio.core.files import sync_folder, write_durably
 from studio.core.learning import Made, Training
 from studio.core.problems import ModelMissing
 from studio.core.recipes import MadeWith
 from studio.core.text import file_stem, shown
+from studio.core.unfinished import Claim, sweep
 from studio.core.works import Artifact
 from studio.engines.context import RunContext
 from studio.engines.train.checkpoints import with_room
 from studio.engines.train.loop import Learned
+from studio.models.fingerprint import fingerprint
 
 DONE = "done.json"  # in the folder of a run: it has ended, and this came of it
+UNFINISHED = ".*.tmp"  # models on their way to their place
 MASTER, THUMBNAIL = "0.training.json", "0.thumb.webp"
 
 
@@ -41,17 +44,23 @@ def place(ctx: RunContext, name: str, kind: str, write: Callable[[Path], None], 
         name: what it is called. kind: "adapter", "model", …
         write: writes all files into an empty folder. check: loads them back and says in a sentence what was compared.
 
+    Returns:
+        What was made; its checksum is that of all files that matter, as cards have it: parts that did not learn, such
+        as the largest file may be, tell nothing.
+
     Raises:
         BadResult: what was loaded back is not what was saved. JobCancelled. OSError.
     """
     trained = ctx.paths.trained
     trained.mkdir(mode=0o700, parents=True, exist_ok=True)
     stem = file_stem(name, 60)
+    sweep(trained, UNFINISHED)
     temporary = trained / f".{stem}-{ctx.job}.tmp"
+    claim = Claim(temporary)
 
     def written() -> None:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(mode=0o700)
+        for left in list(temporary.iterdir()):  # of a try that found no room
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         write(temporary)
         for path in temporary.rglob("*"):
             if path.is_file():
@@ -66,10 +75,10 @@ def place(ctx: RunContext, name: str, kind: str, write: Callable[[Path], None], 
         target = _named(temporary, trained, stem)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        claim.release()
     sync_folder(trained)
-    largest = max((p for p in target.rglob("*.safetensors")), key=lambda p: p.stat().st_size, default=None)
     return Made(
-        kind=kind, path=str(target), sha256=sha256_of(largest) if largest else "",
+        kind=kind, path=str(target), sha256=fingerprint(target),
         bytes=sum(p.stat().st_size for p in target.rglob("*") if p.is_file()), checked=checked,
     )  # fmt: skip
 

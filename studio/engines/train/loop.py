@@ -15,6 +15,7 @@ the whole step.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import math
 import random
@@ -35,7 +36,7 @@ from studio.core.learning import Point, Sampled, Schedule
 from studio.core.problems import BadResult, OutOfMemory
 from studio.engines.context import FULL, JobCancelled, RunContext
 from studio.engines.image import trouble
-from studio.engines.train.checkpoints import Best, Checkpoints, State
+from studio.engines.train.checkpoints import USUAL_SPEED, Best, Checkpoints, State
 from studio.engines.train.rates import rate_at
 
 POINTS = 1000  # of a curve, about
@@ -47,6 +48,9 @@ RETRY_SECONDS = 30.0  # after a checkpoint that found no room
 CANCEL_SECONDS = 2.0  # what a checkpoint at a cancel may take: the worker is killed after 3
 SKIPS = 50  # steps in a row that float16 may lose to overflow
 DRY = 3  # steps that an estimate is made from, after one that warms up
+RECENT = 20  # steps that tell how long the rest takes
+IDLE = 0.15  # of the processors; where more of them lie idle, nobody is slowed down
+BUSY = 1.3  # times as long, from which on it is told that others slow it down
 LOOK_SEED = 1 << 40  # in the place of a step: random numbers of looks and samples
 JUDGE = "valid"  # the name of the measure that models are judged by; lower is better
 
@@ -136,9 +140,13 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """What a training takes: seconds in all, bytes at most, steps, and units of one step."""
+    """What a training takes: seconds in all as it goes now, bytes at most, steps, and units of one step.
+
+    `least`: seconds if other programs left this computer alone; the same where they do.
+    """
 
     seconds: float
+    least: float
     bytes: int
     steps: int
     step_seconds: float = 0.0
@@ -200,26 +208,30 @@ def learn(
     kept: Checkpoints,
     *,
     looked: Callable[[int, dict[str, float]], None] | None = None,
+    before: float = 0.0,
+    after: float = 0.0,
 ) -> Learned:
     """Train a course to its end, from its last checkpoint if there is one.
 
     Args:
+        before, after: seconds that opening and preparing took, and that saving and checking will about take. They are
+            in what the user is told, and not in the seconds of learning.
         looked: told the step and the measures after each look at validation; what it raises ends the training.
 
     Raises:
         JobCancelled: after a checkpoint, where that could be written in time.
         BadResult: the loss is no number any more. OutOfMemory. ModelBroken: the checkpoint is damaged.
     """
-    return _guarded(lambda: _Loop(course, rules, ctx, kept).run(looked), course, rules)
+    return _guarded(lambda: _Loop(course, rules, ctx, kept, before, after).run(looked), course, rules)
 
 
-def estimate(course: Course, rules: Rules, ctx: RunContext) -> Estimate:
-    """What `learn` would take, from a few steps that change nothing: their learning rate is 0.
+def estimate(course: Course, rules: Rules, ctx: RunContext, *, before: float = 0.0, after: float = 0.0) -> Estimate:
+    """What `learn` would take, with what is before and after it; from a few steps at a learning rate of 0.
 
     Raises:
         As `learn`.
     """
-    return _guarded(lambda: _Loop(course, rules, ctx, None).rehearse(), course, rules)
+    return _guarded(lambda: _Loop(course, rules, ctx, None, before, after).rehearse(), course, rules)
 
 
 def _guarded(work: Callable[[], Any], course: Course, rules: Rules) -> Any:
@@ -242,7 +254,9 @@ def _guarded(work: Callable[[], Any], course: Course, rules: Rules) -> Any:
 class _Loop:
     """One sitting of one training."""
 
-    def __init__(self, course: Course, rules: Rules, ctx: RunContext, kept: Checkpoints | None) -> None:
+    def __init__(
+        self, course: Course, rules: Rules, ctx: RunContext, kept: Checkpoints | None, before: float, after: float
+    ) -> None:
         if rules.threads:
             torch.set_num_threads(rules.threads)
         self.course, self.rules, self.ctx, self.kept = course, rules, ctx, kept
@@ -252,17 +266,24 @@ class _Loop:
         self.average: dict[str, Tensor] = {}
         if rules.average:
             self.average = {name: p.detach().float().clone() for name, p in self.parameters.items()}
-        self.state = State()
+        self.state, self.around = State(), (before, after)
         self.held_best: tuple[Best, dict[str, Tensor]] | None = None  # the best weights while the disk is full
         self.told = 0.0
         self.skipped = 0
         self.next_keep = 0.0
 
+    def _timing(self) -> _Timing:
+        """A clock that knows what is before, after, and written in between, if every look finds something better."""
+        looks = math.ceil(self.rules.steps / self.rules.look_every)
+        size = sum(p.numel() * p.element_size() for p in self.parameters.values())
+        written = size * (3 + bool(self.average) + looks) / USUAL_SPEED
+        return _Timing(self.rules, written, *self.around)
+
     # -- a whole training
 
     def run(self, looked: Callable[[int, dict[str, float]], None] | None) -> Learned:
         with _peak(self.rules.device) as peak, _heard(self.ctx, self.course.models, self.parameters):
-            timing = _Timing()
+            timing = self._timing()
             self._begin(timing)
             self.next_keep = time.monotonic() + KEEP_SECONDS
             try:
@@ -392,16 +413,19 @@ class _Loop:
             state.sum, state.count = 0.0, 0
         if look or time.monotonic() - self.told >= TOLD_SECONDS:
             self.told = time.monotonic()
-            self.ctx.measured(state.step, state.seconds, values)
+            # not in the curve that is kept: it holds for this moment
+            self.ctx.measured(state.step, state.seconds, {**values, "left": timing.left(state.step)})
         self.ctx.progress(state.step, rules.steps, "steps", "learning")
         if rules.sample_every and not last and not state.why and state.step % rules.sample_every == 0:
             began = time.perf_counter()
             self._sample()
             timing.sample(time.perf_counter() - began)
             state.seconds += time.perf_counter() - began
-        if not state.estimate and (found := timing.estimate(rules, state.peak_bytes)) is not None:
-            state.estimate = {"seconds": round(found.seconds, 3), "bytes": float(found.bytes)}
-            self.ctx.note(f"About {spoken(found.seconds)} and {trouble.size(found.bytes)} of memory.")
+        if not state.estimate and (found := timing.estimate(state.peak_bytes)) is not None:
+            around = sum(self.around)
+            state.estimate = {"seconds": round(found.seconds - around, 3), "bytes": float(found.bytes)}
+            state.estimate |= {"all": round(found.seconds, 3), "least": round(found.least, 3)}
+            self.ctx.note(f"About {about(found.least, found.seconds, trouble.size(found.bytes))}")
         if look and looked is not None:
             looked(state.step, {k: v for k, v in values.items() if k not in ("rate", "norm", "speed")})
         due = state.step % rules.keep_every == 0 if rules.keep_every else time.monotonic() >= self.next_keep
@@ -450,7 +474,7 @@ class _Loop:
     # -- an estimate
 
     def rehearse(self) -> Estimate:
-        timing = _Timing()
+        timing = self._timing()
         with _peak(self.rules.device) as peak, _heard(self.ctx, self.course.models, self.parameters):
             for number in range(DRY + 1):
                 self.ctx.progress(number, DRY + 2, "steps", "estimating")
@@ -465,7 +489,7 @@ class _Loop:
             if self.rules.sample_every:
                 self._sample()
             timing.sample(time.perf_counter() - began)
-            found = timing.estimate(self.rules, peak())
+            found = timing.estimate(peak())
         assert found is not None
         return found
 
@@ -579,35 +603,96 @@ class _Loop:
 
 
 class _Timing:
-    """What steps, looks and samples took, for an estimate. The first step warms up and does not count."""
+    """What steps, looks and samples take, for an estimate. The first step warms up and does not count.
 
-    def __init__(self) -> None:
+    Args:
+        written: seconds that checkpoints will take. before, after: as for `learn`.
+    """
+
+    def __init__(self, rules: Rules, written: float, before: float, after: float) -> None:
+        self._rules, self._written, self._before, self._after = rules, written, before, after
         self._steps: list[float] = []
         self._units: list[int] = []
+        self._recent: collections.deque[float] = collections.deque(maxlen=RECENT)
         self._look = self._sample = 0.0
+        self._load = Load()
 
     def step(self, seconds: float, units: int) -> None:
+        if not self._recent and not self._steps:
+            self._load = Load()
+        self._recent.append(seconds)
         if len(self._steps) <= DRY:
             self._steps.append(seconds)
             self._units.append(units)
 
     def look(self, seconds: float) -> None:
-        self._look = self._look or seconds
+        self._look = seconds
 
     def sample(self, seconds: float) -> None:
-        self._sample = self._sample or seconds
+        self._sample = seconds
 
-    def estimate(self, rules: Rules, peak: int) -> Estimate | None:
+    def _others(self, done: int) -> float:
+        """Seconds of all that is not learning itself, from after step `done` to the end of learning; 0 for all."""
+        rules = self._rules
+        looks = math.ceil(rules.steps / rules.look_every) - done // rules.look_every + 1 + (not done)
+        samples = (rules.steps // rules.sample_every - done // rules.sample_every if rules.sample_every else 0) + 1
+        # what was saved is tried once more than that at the end
+        samples += (not done) + bool(self._after)
+        share = 1 - done / rules.steps
+        return self._look * looks + self._sample * samples + self._written * share
+
+    def left(self, done: int) -> float:
+        """Seconds until all is done, as the last steps went."""
+        step = sum(self._recent) / max(1, len(self._recent))
+        return step * (self._rules.steps - done) + self._others(done) + self._after
+
+    def estimate(self, peak: int) -> Estimate | None:
         """None until enough steps were seen."""
         if len(self._steps) <= DRY:
             return None
         step = statistics.median(self._steps[1:])  # one of them may have waited for another program
-        looks = math.ceil(rules.steps / rules.look_every) + 2
-        samples = (rules.steps // rules.sample_every if rules.sample_every else 0) + 2
+        learning = step * self._rules.steps + self._others(0)
+        seconds = self._before + learning + self._after
+        slowed = self._load.slowed(self._rules.threads or torch.get_num_threads()) if self._on_cpu else 1.0
         return Estimate(
-            seconds=step * rules.steps + self._look * looks + self._sample * samples, bytes=peak, steps=rules.steps,
-            step_seconds=step, units=sum(self._units[1:]) / DRY,
+            seconds=seconds, least=seconds / slowed, bytes=peak, steps=self._rules.steps, step_seconds=step,
+            units=sum(self._units[1:]) / DRY,
         )  # fmt: skip
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self._rules.device == "cpu"
+
+
+class Load:
+    """What other programs take of this computer's processors, from when it is made.
+
+    Args:
+        look: seconds of the clock, of processors at work for anybody, and for this process; replaced in tests.
+        cores: how many processors there are.
+    """
+
+    def __init__(self, look: Callable[[], tuple[float, float, float]] | None = None, cores: int = 0) -> None:
+        self._look = look or _looked_at
+        self._cores = cores or psutil.cpu_count() or 1
+        self._begun = self._look()
+
+    def slowed(self, threads: int) -> float:
+        """How many times as fast this process would go if it had what others take, at least 1.
+
+        Args:
+            threads: that it computes with; it could not use more processors.
+        """
+        clock, busy, own = (now - then for now, then in zip(self._look(), self._begun, strict=True))
+        if clock <= 0 or own <= 0 or clock * self._cores - busy > IDLE * self._cores * clock:
+            return 1.0  # processors lie idle: nobody is waited for
+        return max(1.0, min(threads * clock, busy) / own)
+
+
+def _looked_at() -> tuple[float, float, float]:
+    times = psutil.cpu_times()
+    kinds = ("user", "nice", "system", "irq", "softirq", "steal")
+    return time.perf_counter(), sum(getattr(times, kind, 0.0) for kind in kinds), time.process_time()
 
 
 def _adamw(models: Mapping[str, nn.Module], parameters: Mapping[str, nn.Parameter], rules: Rules) -> torch.optim.AdamW:
@@ -680,6 +765,17 @@ def _peak(device: str) -> Iterator[Callable[[], int]]:
     finally:
         over.set()
         thread.join()
+
+
+def about(least: float, seconds: float, size: str) -> str:
+    """The end of a sentence: how long it takes and how much memory, and that others slow it down where they do."""
+    low, high = spoken(least), spoken(seconds)
+    if seconds < BUSY * least or low == high:
+        return f"{high} and {size} of memory."
+    number, _, unit = low.partition(" ")
+    if high.endswith(f" {unit}"):
+        low = number
+    return f"{low} to {high} and {size} of memory; other programs use this computer."
 
 
 def spoken(seconds: float) -> str:

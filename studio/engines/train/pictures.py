@@ -117,7 +117,7 @@ class TrainImage:
             shutil.rmtree(folder, ignore_errors=True)
         assert isinstance(found, Estimate)
         meta = {
-            "seconds": found.seconds, "bytes": found.bytes, "steps": found.steps,
+            "seconds": found.seconds, "least": found.least, "bytes": found.bytes, "steps": found.steps,
             "pictures": round(found.units * found.steps),
         }  # fmt: skip
         artifact = ctx.save("0.estimate.json", msgspec.json.encode(meta), meta=meta)

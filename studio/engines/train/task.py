@@ -28,7 +28,6 @@ from studio.engines.train.families import Family
 from studio.engines.train.loop import Course, Estimate, Learned, Rules, estimate, learn, seed_of
 from studio.engines.train.painter import JUDGED, Brush
 from studio.engines.train.picture_data import Captioned, read_rows
-from studio.models.fingerprint import fingerprint
 
 Looked = Callable[[int, dict[str, float]], None]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -68,7 +67,8 @@ class Task:
     rehearsal: bool = False
     trial: bool = False
     looked: Looked | None = None
-    prepared_seconds: float = 0.0  # what preparing everything will take, of an estimate
+    prepared_seconds: float = 0.0  # what preparing everything took, or will take
+    opened_seconds: float = 0.0  # what opening models took
     _share: float = 1.0
 
     @property
@@ -115,11 +115,10 @@ class Task:
         return {"train": train, "valid": valid} if valid else {"train": train}
 
     def preparing(self, prepare: Callable[[], Any]) -> Any:
-        """What `prepare` gives; of an estimate, its time is taken and counted for all pictures."""
+        """What `prepare` gives. Its time is taken; that of an estimate is counted for all pictures."""
         began = time.perf_counter()
         made = prepare()
-        if self.rehearsal:
-            self.prepared_seconds += (time.perf_counter() - began) * self._share
+        self.prepared_seconds += (time.perf_counter() - began) * self._share
         return made
 
     def open_base(self, whole: bool = False) -> Any:
@@ -130,10 +129,12 @@ class Task:
         """
         assert self.base is not None
         self.ctx.loading(self.base.name)
+        began = time.perf_counter()
         pipe = loading.open_model(self.base, self.device, "float32" if whole else self.dtype)
         for part in pipe.components.values():
             if isinstance(part, torch.nn.Module):
                 part.requires_grad_(False)
+        self.opened_seconds += time.perf_counter() - began
         self.ctx.loading(self.base.name, 1.0)
         return pipe
 
@@ -202,22 +203,25 @@ class Task:
         return max(8, min(JUDGED, round(learnt / 6 / looks)))
 
     def learn(self, course: Course, rules: Rules) -> Learned:
-        return learn(course, rules, self.ctx, Checkpoints(self.folder), looked=self.looked)
+        return learn(course, rules, self.ctx, Checkpoints(self.folder), looked=self.looked, **self._around)
+
+    @property
+    def _around(self) -> dict[str, float]:
+        """Seconds before and after learning. What was made is written, and opened once more to be tried."""
+        return {
+            "before": self.prepared_seconds + self.opened_seconds,
+            "after": 0.0 if self.trial else 2 * self.opened_seconds,
+        }
 
     def estimate(self, course: Course, rules: Rules) -> Estimate:
-        """What all of it would take, with the preparation."""
+        """What all of it would take, with opening, preparing, saving and checking."""
         if not rules.sample_every:  # so that before and after are counted
             rules = msgspec.structs.replace(rules, sample_every=rules.steps + 1)
-        found = estimate(course, rules, self.ctx)
-        return Estimate(
-            seconds=found.seconds + self.prepared_seconds, bytes=found.bytes, steps=found.steps,
-            step_seconds=found.step_seconds, units=found.units,
-        )  # fmt: skip
+        return estimate(course, rules, self.ctx, **self._around)
 
     def place(self, kind: str, write: Callable[[Path], None], check: Callable[[Path], str]) -> Made:
-        """As `finishing.place`; the checksum is that of the whole folder: parts that did not learn tell nothing."""
-        made = finishing.place(self.ctx, self.name, kind, write, check)
-        return msgspec.structs.replace(made, sha256=fingerprint(Path(made.path)))
+        """As `finishing.place`, under the training's name."""
+        return finishing.place(self.ctx, self.name, kind, write, check)
 
     def tried_pictures(self, samples: Sequence[Any]) -> list[list[Image.Image]]:
         """What was tried, from the files in the run's folder: a row per step, as far as they are there."""

@@ -375,11 +375,12 @@ class Sitting:
                     made.append((shows, ids[-self.recipe.length :]))
         return made
 
-    def learn(self, looked: Callable[[int, dict[str, float]], None] | None = None) -> Learned:
-        return learn(self.course, self.rules, self.ctx, self.kept, looked=looked)
+    def learn(self, looked: Callable[[int, dict[str, float]], None] | None = None, opened: float = 0.0) -> Learned:
+        """As `loop.learn`. `opened`: seconds that everything before took; opening what was saved takes as long."""
+        return learn(self.course, self.rules, self.ctx, self.kept, looked=looked, before=opened, after=opened)
 
-    def estimate(self) -> Estimate:
-        return estimate(self.course, self.rules, self.ctx)
+    def estimate(self, opened: float) -> Estimate:
+        return estimate(self.course, self.rules, self.ctx, before=opened, after=opened)
 
     def finish(self, learned: Learned, made_with: MadeWith) -> Made:
         """Keep what was learnt as a model among the others, loaded back and tried.
@@ -517,7 +518,7 @@ class TrainText:
             return Result(artifacts=tuple(artifacts), made_with=self.made_with(), notes=tuple(ctx.notes))
         sitting = self.open(recipe, ctx, folder)
         try:
-            learned = sitting.learn()
+            learned = sitting.learn(opened=time.perf_counter() - began)
             made = sitting.finish(learned, self.made_with())
             training = training_of(sitting, learned, (made,), ctx)
         finally:
@@ -528,17 +529,17 @@ class TrainText:
 
     def _planned(self, recipe: TrainTextRecipe, ctx: RunContext) -> Result:
         """What it would take; nothing of it is kept."""
-        folder = ctx.out_dir / "plan"
+        folder, began = ctx.out_dir / "plan", time.perf_counter()
         try:
             sitting = self.open(recipe, ctx, folder, planning=True)
             try:
-                found = sitting.estimate()
+                found = sitting.estimate(time.perf_counter() - began)
             finally:
                 sitting.close()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         meta = {
-            "seconds": found.seconds, "bytes": found.bytes, "steps": found.steps,
+            "seconds": found.seconds, "least": found.least, "bytes": found.bytes, "steps": found.steps,
             "tokens": round(found.units * found.steps),
         }  # fmt: skip
         artifact = ctx.save("0.estimate.json", msgspec.json.encode(meta), meta=meta)

@@ -47,6 +47,7 @@ class Bench(MakeTab):
     modes: tuple[Mode, ...] = ()
 
     def __init__(self, desk: Desk) -> None:
+        self._logged = ""  # what was told last while something was made
         self.forms: dict[str, LearnForm] = {}
         self.pages: dict[str, Page] = {}
         remembered = desk.state.forms.get(self.kind, {}).get("mode")
@@ -216,6 +217,7 @@ class Bench(MakeTab):
         page = self.page_of(mode)
         if isinstance(event, Log):
             if mode is self.mode:
+                self._logged = event.text
                 self.notice.tell(event.text)
             return
         if isinstance(event, Again):
@@ -226,7 +228,10 @@ class Bench(MakeTab):
             return
         if isinstance(event, Failed) and event.job == page.job:
             self._tell_failure(mode, event)
-        if isinstance(event, Finished) and event.notes and mode is self.mode:
+        if isinstance(event, Finished) and self.notice.sentence.text() == self._logged:
+            self.notice.hide()  # it was about what is over now
+        # where the page shows what came of it, its notes are there
+        if isinstance(event, Finished) and event.notes and mode is self.mode and (page.aside or not event.works):
             self.notice.tell("\n".join(event.notes))
         if event.job == page.job:
             self.page_ended(mode, page, event)

@@ -18,6 +18,7 @@ from PySide6.QtGui import (
     QColor,
     QFocusEvent,
     QFont,
+    QFontMetrics,
     QKeyEvent,
     QMouseEvent,
     QPainter,
@@ -27,11 +28,15 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
+from studio.core.text import shown
 from studio.ui import theme
 from studio.ui.strings import tr
 
 # All in logical px.
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 24  # around the curves
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 24  # around the curves; more on the left where the numbers are longer
+HEAD = 14  # a line of words above the curves
+SWATCH = 14  # of a curve beside its name
+BESIDE = 8  # between the numbers and the curves, and between them and the edge
 CORNER = 8
 DOT = 3.0
 BEST = 6.0  # radius of the ring around the best
@@ -137,6 +142,11 @@ def said(value: float) -> str:
     return f"{value:.2e}" if size < 1e-4 else f"{value:.4g}"
 
 
+def marked(value: float) -> str:
+    """A number on the left of a plot: like `said`, and short where it is very small or large: “2e-05”, “3e+08”."""
+    return said(value) if 1e-4 <= abs(value) < 1e6 or not value else f"{value:.3g}"
+
+
 @dataclass
 class _Range:
     """What is seen. `low` and `high` are logarithms where the scale goes by factors."""
@@ -160,6 +170,7 @@ class _Range:
 class _Drawn:
     lines: list[tuple[Curve, list[tuple[float, float]], bool]] = field(default_factory=list)
     seen: _Range = field(default_factory=_Range)
+    left: float = LEFT  # px that the numbers on the left take
     picture: QPixmap | None = None
     key: tuple[object, ...] = ()  # what the picture was made for
 
@@ -249,7 +260,10 @@ class Curves(QWidget):
     # -- the hand -----------------------------------------------------------------------------------------------------
 
     def _place(self) -> QRectF:
-        return QRectF(self.rect()).adjusted(LEFT, TOP + (14 if self._small else 0), -RIGHT, -BOTTOM)
+        return QRectF(self.rect()).adjusted(self._prepared().left, self._top(), -RIGHT, -BOTTOM)
+
+    def _top(self) -> int:
+        return TOP + (HEAD if self._small or len(self._curves) > 1 else 0)
 
     def step_at(self, x: float) -> float:
         place, seen = self._place(), self._prepared().seen
@@ -286,7 +300,7 @@ class Curves(QWidget):
         if self._drawn is not None:
             return self._drawn
         made = _Drawn()
-        columns = max(16, int(self._place().width()))
+        columns = max(16, self.width() - LEFT - RIGHT)
         values: list[float] = []
         for curve in self._curves:
             points = [p for p in curve.points if math.isfinite(p[1]) and (not self._log or p[1] > 0)]
@@ -311,6 +325,10 @@ class Curves(QWidget):
             seen.low, seen.high = low - room, high + room
             if not seen.log and low >= 0 > seen.low:
                 seen.low = 0.0
+        if any(curve.points for curve in self._curves):
+            metrics = QFontMetrics(self._small_font())
+            longest = max((metrics.horizontalAdvance(marked(value)) for value in self._marks(seen)), default=0)
+            made.left = min(max(LEFT, longest + 2 * BESIDE), self.width() / 3)
         self._drawn = made
         return made
 
@@ -360,6 +378,8 @@ class Curves(QWidget):
         painter.setPen(QColor(now.soft))
         if self._small:
             painter.drawText(QPointF(place.left(), place.top() - 10), self._name)
+        elif len(self._curves) > 1:
+            self._paint_names(painter, place, now)
         if not there:
             painter.drawText(place, int(Qt.AlignmentFlag.AlignCenter), "" if self._small else tr("no points yet"))
         painter.end()
@@ -373,14 +393,20 @@ class Curves(QWidget):
         up = seen.up(point[1])
         return None if up is None else QPointF(self._x(place, seen, point[0]), place.bottom() - up * place.height())
 
+    def _marks(self, seen: _Range) -> list[float]:
+        """The numbers on the left."""
+        most = max(2, int((self.height() - self._top() - BOTTOM) / TICK_GAP))
+        if seen.log:
+            return log_ticks(10.0**seen.low, 10.0**seen.high, most + 1)
+        found: list[float] = []
+        for count in range(most, 3 * most + 1):
+            if len(found := ticks(seen.low, seen.high, count)) > 1:  # one alone tells nothing of the scale
+                break
+        return found
+
     def _paint_axes(self, painter: QPainter, place: QRectF, seen: _Range, now: theme.Theme) -> None:
         metrics = painter.fontMetrics()
-        most = max(2, int(place.height() / TICK_GAP))
-        if seen.log:
-            marks = log_ticks(10.0**seen.low, 10.0**seen.high, most + 1)
-        else:
-            marks = ticks(seen.low, seen.high, most)
-        for value in marks:
+        for value in self._marks(seen):
             up = seen.up(value)
             if up is None or not -0.001 <= up <= 1.001:
                 continue
@@ -388,10 +414,9 @@ class Curves(QWidget):
             painter.setPen(QPen(QColor(now.line), 1))
             painter.drawLine(QPointF(place.left(), y), QPointF(place.right(), y))
             painter.setPen(QColor(now.soft))
-            label = said(value) if abs(value) >= 1e-4 or not value else f"{value:.2g}"
-            painter.drawText(
-                QPointF(place.left() - 8 - metrics.horizontalAdvance(label), y + metrics.ascent() / 3), label
-            )
+            label = marked(value)
+            x = place.left() - BESIDE - metrics.horizontalAdvance(label)
+            painter.drawText(QPointF(x, y + metrics.ascent() / 3), label)
         most = max(1, int(place.width() / (2 * TICK_GAP)))
         for step in ticks(seen.left, seen.right, most):
             if step != int(step):
@@ -401,6 +426,20 @@ class Curves(QWidget):
             x = min(place.right() - wide, max(place.left(), self._x(place, seen, step) - wide / 2))
             painter.setPen(QColor(now.soft))
             painter.drawText(QPointF(x, place.bottom() + 4 + metrics.ascent()), label)
+
+    def _paint_names(self, painter: QPainter, place: QRectF, now: theme.Theme) -> None:
+        """Which line is which, each name beside a piece of its line; as many as there is room for."""
+        metrics = painter.fontMetrics()
+        x, base = place.left(), place.top() - 8
+        for curve in self._curves:
+            room = place.right() - x - SWATCH - 6
+            if room < 3 * SWATCH:
+                break
+            name = metrics.elidedText(shown(curve.name, 80), Qt.TextElideMode.ElideRight, int(room))
+            painter.fillRect(QRectF(x, base - metrics.ascent() / 2 + 1, SWATCH, 2), QColor(getattr(now, curve.role)))
+            painter.setPen(QColor(now.soft))
+            painter.drawText(QPointF(x + SWATCH + 6, base), name)
+            x += SWATCH + 6 + metrics.horizontalAdvance(name) + 16
 
     def _paint_line(
         self, painter: QPainter, place: QRectF, seen: _Range, curve: Curve, points: Points, faint: bool,
@@ -465,6 +504,7 @@ class Curves(QWidget):
 
     def changeEvent(self, event: QEvent) -> None:
         if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange, QEvent.Type.FontChange):
+            self._drawn = None  # the numbers may be wider now
             self.update()
         super().changeEvent(event)
 

@@ -311,12 +311,19 @@ class DataPage(Page):
             if not found.more
             else tr("more than {n} files", n=found.count)
         )
-        self.status.setText(f"{files} · {size_of(found.bytes)} · {shape_said(found.shape)}")
-        self.files.put(
-            (tr("File"), tr("What it is"), tr("Columns"), tr("Encoding"), tr("Size")),
-            [(f.name, f.kind, f.mapping or ", ".join(f.columns), f.encoding, size_of(f.bytes)) for f in found.files],
-        )
+        facts = (files, size_of(found.bytes), shape_said(found.shape))
+        self.status.setText(" · ".join(fact for fact in facts if fact))
+        heads = (tr("File"), tr("What it is"), tr("Columns"), tr("Encoding"), tr("Size"))
+        told = [(f.name, f.kind, f.mapping or ", ".join(f.columns), f.encoding, size_of(f.bytes)) for f in found.files]
+        full = [at for at in range(len(heads)) if at == 0 or any(line[at] for line in told)]
+        self.files.put([heads[at] for at in full], [[line[at] for at in full] for line in told])
         self._put_rows(found.rows)
+        if not found.rows:  # an empty table would say nothing
+            self.sections["rows"].hide()
+            self.notice.tell(
+                tr("No rows were found in it."),
+                tr("Is it empty, or is the format another one? Format and columns can be set on the left."),
+            )
         self._put_pictures([each for each in found.rows if "picture" in each], None)
         notes = [*found.notes, *(f"{tr('Left out')}: {why} ({n:,})" for why, n in found.left_out.items())]
         self.notes.setText("\n".join(notes))

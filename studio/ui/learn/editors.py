@@ -14,7 +14,7 @@ from studio.core.declare import Field
 from studio.core.learning import Dataset
 from studio.core.text import shown
 from studio.ui.desk import Desk
-from studio.ui.fields import Editor, OptionalNumber, PlainEdit, described
+from studio.ui.fields import ChoiceEditor, Editor, OptionalNumber, PlainEdit, described
 from studio.ui.strings import as_tip, one_or_many, tr
 from studio.ui.widgets import Button, CalmWheel, ToolButton, row
 
@@ -132,21 +132,13 @@ class SourcesEditor(_TakesFiles):
         return self._edit
 
 
-class TitledChoice(Editor):
+class TitledChoice(ChoiceEditor):
     """One of a few words, each shown by a title of its own; some may be greyed out with a reason."""
 
     def __init__(self, field: Field, titles: Sequence[tuple[str, str]]) -> None:
-        super().__init__(field)
-        self._box = QComboBox()
-        self.introduce(self._box)
+        super().__init__(field, titles)
         self._box.setMinimumContentsLength(6)
         self._box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self._box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self._box.installEventFilter(CalmWheel(self))
-        for value, title in titles:
-            self._box.addItem(title, value)
-        self._box.activated.connect(lambda _: self.changed.emit())
-        self.setLayout(row(self._box))
 
     def refuse(self, value: str, reason: str) -> None:
         """Grey a choice out; an empty reason makes it usable."""
@@ -160,15 +152,6 @@ class TitledChoice(Editor):
         at, model = self._box.findData(value), self._box.model()
         usable = at < 0 or not isinstance(model, QStandardItemModel) or model.item(at).isEnabled()
         return "" if usable else str(self._box.itemData(at, Qt.ItemDataRole.ToolTipRole) or "")
-
-    def value(self) -> Any:
-        return self._box.currentData()
-
-    def put(self, value: Any) -> None:
-        self._box.setCurrentIndex(max(0, self._box.findData(value)))
-
-    def target(self) -> QWidget:
-        return self._box
 
 
 class ColumnEditor(Editor):

@@ -40,6 +40,7 @@ class ConvertDialog(QDialog):
         self.save = Button(tr("Export"), role="primary", clicked=self._save)
         self.save.setObjectName("save")
         self.save.setDefault(True)
+        self.save.setEnabled(False)  # until the model is found among those that are there
         cancel = Button(tr("Cancel"), clicked=self.reject)
         cancel.setObjectName("cancel")
         around = QVBoxLayout(self)
@@ -58,8 +59,12 @@ class ConvertDialog(QDialog):
         """Put the model into the form: as itself, or as an adapter of its base."""
         path = Path(self._made.path)
         card = next((each for each in cards if Path(each.path) == path or path.is_relative_to(each.path)), None)
-        if card is None:
+        if card is None:  # never another one in its place
+            said = tr("“{name}” is not among the models any more.", name=shown(path.name, 100))
+            self.failed.emit(Problem("model_missing", said))
+            self.reject()
             return
+        self.save.setEnabled(True)
         if card.kind == "text":
             self.form.put_some({"model": card.id})
         elif "loras" in self.form.rows:

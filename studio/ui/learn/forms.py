@@ -9,12 +9,14 @@ from typing import Any
 
 import msgspec
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QWidget
+from PySide6.QtGui import QFont, QFontMetrics
+from PySide6.QtWidgets import QDoubleSpinBox, QSpinBox, QWidget
 
 from studio.core.abilities import no_four_bits
 from studio.core.declare import Field
 from studio.core.learning import Dataset, TrainImageRecipe, TrainTextRecipe
 from studio.core.recipes import RECIPES, Recipe, fields
+from studio.ui import theme
 from studio.ui.desk import Desk
 from studio.ui.fields import ChoicesEditor, Editor, OptionalNumber
 from studio.ui.forms import Form
@@ -36,6 +38,15 @@ PATHS = {
     ("evaluate-image", "references"): True, ("evaluate-image", "encoder"): True,
     ("evaluate-image", "classifier"): True, ("evaluate-speech", "sounds"): True, ("evaluate-speech", "listener"): True,
 }  # fmt: skip
+# Numbers whose 0 means something else than none: what their boxes show then. In few letters: the boxes are small.
+AT_ZERO = {
+    ("train-text", "steps"): "by epochs", ("train-text", "check_every"): "auto", ("train-text", "patience"): "never",
+    ("train-text", "clip"): "off", ("train-image", "size"): "own", ("train-image", "snr"): "off",
+    ("train-image", "check_every"): "auto", ("train-image", "sample_every"): "auto",
+    ("train-image", "patience"): "never", ("train-image", "clip"): "off", ("dataset", "longest"): "any",
+    ("dataset", "most"): "all",
+}  # fmt: skip
+NARROWEST, WIDEST = 124, 168  # px of the titles beside their editors
 SEVERAL = {("dataset", "sources"), ("evaluate-text", "references")}
 # By method: groups and fields of a training that mean nothing with it.
 UNUSED: dict[str, dict[str, tuple[str, ...]]] = {
@@ -93,6 +104,7 @@ class LearnForm(Form):
 
     def __init__(self, kind: str, desk: Desk, *, leave_out: tuple[str, ...] = (), of: str = "train-text") -> None:
         self.of = of  # of a search: the kind of its trainings
+        self._title_width = 0  # px; not known yet
         super().__init__(kind, desk, leave_out=leave_out)
 
     def put_first(self, widget: QWidget) -> None:
@@ -104,6 +116,32 @@ class LearnForm(Form):
         self.of = kind
         self.rows["over"].put(())
         self._changed("over")
+
+    def _add(self, field: Field) -> None:
+        super()._add(field)
+        if not self.rows.is_made(field.name):
+            return
+        made = self.rows[field.name]
+        beside = made.label.parentWidget()
+        if made.editor.compact and beside is not None:  # titles with their units are longer here than elsewhere
+            beside.setFixedWidth(self._titles())
+        box = made.editor.target()
+        if (words := AT_ZERO.get((self.kind, field.name))) and isinstance(box, (QSpinBox, QDoubleSpinBox)):
+            box.setSpecialValueText(tr(words))
+
+    def _titles(self) -> int:
+        """How wide the titles of all rows are, so that their editors stand below one another."""
+        if not self._title_width:
+            text, small = QFontMetrics(self.font()), QFont(self.font())
+            small.setPixelSize(theme.SMALL)
+            unit = QFontMetrics(small)
+            beside = [f for f in fields(self.declared()) if f.type in ("int", "float", "bool", "choice") or f.refers]
+            wanted = [
+                text.horizontalAdvance(tr(f.title)) + (unit.horizontalAdvance(tr(f.unit)) + 4 if f.unit else 0) + 32
+                for f in beside
+            ]
+            self._title_width = min(WIDEST, max([NARROWEST, *wanted]))
+        return self._title_width
 
     def special(self, field: Field) -> Editor | None:
         name, kind = field.name, self.kind
@@ -132,7 +170,7 @@ class LearnForm(Form):
             return PlainNumber(field)
         if name == "rate":
             rate = OptionalNumber(field)
-            rate.say_empty(tr("what suits the method"))
+            rate.say_empty(tr("what suits it"))
             return rate
         if name == "measures":
             return ChoicesEditor(field, measure_titles())

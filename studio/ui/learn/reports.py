@@ -27,6 +27,7 @@ from studio.ui.widgets import Button, Label, Notice
 MOST = 12  # reports that are compared at once
 ROLES = ("accent", "star", "problem", "soft")  # colours of several lines of a plot
 NEAR, WORSE = "≈", "▾"
+OF_HUNDRED = ("BLEU", "chrF", "ROUGE", "METEOR", "Self-BLEU")  # figures from 0 to 100 without a unit
 
 
 def interval_said(measure: Measure) -> str:
@@ -35,6 +36,12 @@ def interval_said(measure: Measure) -> str:
     if measure.low is None or measure.high is None:
         return value
     return f"{value}  ({said(measure.low)} – {said(measure.high)})"
+
+
+def whole(measure: Measure) -> float:
+    """What a whole bar of a figure stands for: 100 where there is no more, 0 where nothing is known of that."""
+    hundred = measure.unit.startswith(("%", "of 100")) or measure.name.startswith(OF_HUNDRED)
+    return 100.0 if hundred and 0 <= measure.value <= 100 else 0.0
 
 
 def apart(one: Measure, other: Measure) -> bool:
@@ -78,7 +85,7 @@ def compared(reports: Sequence[tuple[str, Report]]) -> Comparison:
         there = [m for m in found if m is not None]
         better = next((m.better for m in there if m.better), "")
         best: Measure | None = None
-        if better and len(there) > 1:
+        if better and len({m.value for m in there}) > 1:  # of equal ones none is the best
             best = (max if better == "higher" else min)(there, key=lambda m: m.value)
         cells: list[Cell] = [name]
         for column, figure in enumerate(found, 1):
@@ -125,7 +132,7 @@ class ReportPage(Page):
         self.notice = Notice()
         self.bars = Bars(tr("Figures with their 95 % intervals"), "figures")
         self.figures = Section(tr("Figures, with their 95 % intervals"), self.bars)
-        self.table = Table(tr("Comparison"), "comparison", sortable=False, highest=24)
+        self.table = Table(tr("Comparison"), "comparison", sortable=False, highest=24, cuts=False)
         legend = tr("The best is bold. ≈ is not told apart from it by the intervals, ▾ is clearly worse.")
         self.comparison = Section(tr("Side by side"), self.table, Label(legend, "soft", wrap=True))
         self.notes = Label("", "soft", wrap=True)
@@ -175,6 +182,8 @@ class ReportPage(Page):
         self._show(True)
         job = self.desk.track.jobs.get(job_id)
         self.title.setText(job.title if job is not None else "")
+        self.notes.setText(tr("The figures come when all is measured, each with its interval."))
+        self.notes.show()
         self._tell()
 
     def _tell(self) -> None:
@@ -187,6 +196,7 @@ class ReportPage(Page):
     def ended(self, event: EndEvent) -> None:
         if self.aside or self.work is not None:
             return
+        self.notes.hide()
         if isinstance(event, Failed):
             self.status.setText(event.problem.sentence)
         elif not event.works:
@@ -219,6 +229,7 @@ class ReportPage(Page):
                 Bar(
                     shown(m.name, 40), m.value, interval_said(m), of=shown(m.of, 40) if len(whose) > 1 else "",
                     low=m.low, high=m.high, tip=f"{m.name}: {about(m)}" if about(m) else "",
+                    full=whole(m),
                 )
                 for m in sorted(report.measures, key=lambda m: [x.name for x in report.measures].index(m.name))
             ],

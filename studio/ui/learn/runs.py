@@ -121,7 +121,12 @@ class RunPage(Page):
         self.title = Label("", "title", elide=True)
         self.status = Label("", "soft", wrap=True)
         self.status.setAccessibleName(tr("State"))
-        self.stop_button = Button(tr("Stop and keep the best"), role="outline", clicked=self.stop.emit)
+        self.stop_button = Button(
+            tr("Stop"),
+            role="outline",
+            tip=tr("Stop here. What was learnt is kept, and “Go on” takes it up; the model is made at the end."),
+            clicked=self.stop.emit,
+        )
         self.stop_button.setObjectName("run_stop")
         self.go_on_button = Button(tr("Go on"), role="primary", clicked=lambda: self.go_on.emit(self._to_go_on()))
         self.go_on_button.setObjectName("run_go_on")
@@ -143,7 +148,7 @@ class RunPage(Page):
         self.smoothing.setObjectName("smoothing")
         self.smoothing.setAccessibleName(tr("Smoothing"))
         self.smoothing.setRange(0, SMOOTHEST)
-        self.smoothing.setFixedWidth(120)
+        self.smoothing.setFixedWidth(88)
         self.smoothing.valueChanged.connect(self._smooth)
         self.legend = Label("", "soft", elide=True)
         remembered = desk.state.forms.get("curves", {})
@@ -221,7 +226,9 @@ class RunPage(Page):
             self.status.setText(tr("Stopped. What was learnt by then is kept, and can go on."))
         elif isinstance(event, Failed):
             self.status.setText(event.problem.sentence)
-        self.go_on_button.setVisible(isinstance(event, (Cancelled, Failed)))
+        job = self.desk.track.jobs.get(event.job)
+        goes_on = job is None or job.kind != "convert"  # which keeps no state to go on from
+        self.go_on_button.setVisible(goes_on and isinstance(event, (Cancelled, Failed)))
 
     def _take(self, job: Tracked | None) -> None:
         if job is None:
@@ -252,7 +259,7 @@ class RunPage(Page):
             last = self._points[-1]
             if speed := next((p.values["speed"] for p in reversed(self._points) if "speed" in p.values), 0.0):
                 unit = tr("pictures") if self._picture else tr("tokens")
-                words.append(tr("{n} {unit}/s", n=said(speed), unit=unit))
+                words.append(tr("{n} {unit}/s", n=f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}", unit=unit))
             words.append(tr("{time} so far", time=duration(last.seconds)))
         self.status.setText(" · ".join(words))
 
@@ -392,13 +399,12 @@ class RunPage(Page):
         self.plots.setVisible(running or bool(self._points))
         self.rate.setVisible("rate" in found or running)
         self.norm.setVisible("norm" in found or running)
-        words = [tr("loss")] if "loss" in found else []
-        if "valid" in found:
-            last = found["valid"][-1][1]
-            words.append(tr("validation {n}", n=said(last)))
+        words = []
         if best is not None:
             words.append(tr("best {value} at step {n}", value=said(best[1]), n=f"{best[0]:,.0f}"))
-        self.legend.setText(" · ".join(words))
+        if "valid" in found and (best is None or found["valid"][-1] != best):
+            words.append(tr("validation {n}", n=said(found["valid"][-1][1])))
+        self.legend.setText(" · ".join(words))  # the best first: it is what is left where there is little room
         self._show_trials()
         self.samples_section.setVisible(bool(self._tries))
         self.samples.put(self._tries, int(best[0]) if best is not None else -1, running=running)

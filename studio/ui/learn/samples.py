@@ -60,6 +60,7 @@ class _Text(QFrame):
         inside.setContentsMargins(12, 8, 12, 10)
         inside.setSpacing(4)
         inside.addWidget(Label(title, "soft"))
+        text = text.strip()  # a model often begins with a space, which would look like a mistake of the page
         body = Label(text[:LONGEST] or tr("(nothing)"), wrap=True)
         body.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         body.setAccessibleName(f"{title}: {text[:LONGEST]}")

@@ -21,6 +21,8 @@ from studio.ui.widgets import copy_text
 Index = QModelIndex | QPersistentModelIndex
 CELL = 300  # characters of a cell that are shown
 HIGHEST = 12  # rows of a table that are seen at once
+LONG = 24  # characters; a longer cell says all of itself in its tooltip, so it may be cut
+LEAST = 140  # px that a column of such cells keeps
 
 Cell = str | int | float | None
 
@@ -70,7 +72,7 @@ class _Rows(QAbstractTableModel):
             text = worded(cell)
             return f"{text} ({tr('best')})" if role == roles.AccessibleTextRole and at in self.bold else text
         if role == roles.ToolTipRole:
-            return as_tip(self.tips.get(at) or (str(cell)[:2000] if isinstance(cell, str) and len(cell) > 24 else ""))
+            return as_tip(self.tips.get(at) or (str(cell)[:2000] if isinstance(cell, str) and len(cell) > LONG else ""))
         if role == roles.FontRole and at in self.bold:
             font = QFont()
             font.setBold(True)
@@ -85,9 +87,19 @@ class _Rows(QAbstractTableModel):
         return None
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = 0) -> Any:
-        if orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole:
-            return self.heads[section] if section < len(self.heads) else ""
+        if orientation != Qt.Orientation.Horizontal or not 0 <= section < len(self.heads):
+            return None
+        if role == Qt.ItemDataRole.DisplayRole:
+            return self.heads[section]
+        if role == Qt.ItemDataRole.TextAlignmentRole:  # above what it is the head of
+            side = Qt.AlignmentFlag.AlignRight if self.is_numeric(section) else Qt.AlignmentFlag.AlignLeft
+            return int(side | Qt.AlignmentFlag.AlignVCenter)
         return None
+
+    def is_numeric(self, column: int) -> bool:
+        """Whether a column holds numbers, and nothing else."""
+        cells = [row[column] for row in self.rows if column < len(row) and row[column] not in (None, "")]
+        return bool(cells) and all(isinstance(cell, (int, float)) and not isinstance(cell, bool) for cell in cells)
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
         if column < 0:
@@ -110,15 +122,23 @@ class _Rows(QAbstractTableModel):
 
 
 class Table(QTableView):
-    """A table of words and numbers: sorted by a click on a head, copied by Ctrl+C, as high as its rows."""
+    """A table of words and numbers: sorted by a click on a head, copied by Ctrl+C, as high as its rows.
 
-    def __init__(self, name: str, object_name: str, *, sortable: bool = True, highest: int = HIGHEST) -> None:
+    Args:
+        cuts: long texts are cut where there is too little room; otherwise the table scrolls sideways.
+    """
+
+    def __init__(
+        self, name: str, object_name: str, *, sortable: bool = True, highest: int = HIGHEST, cuts: bool = True
+    ) -> None:
         super().__init__()
+        self._cuts = cuts
         self.setObjectName(object_name)
         self.setAccessibleName(name)
         self.rows_model = _Rows(self)
         self.setModel(self.rows_model)
         self._highest = highest
+        self._wanted: list[int] = []  # widths that the columns would like
         self.setProperty("role", "table")
         self.setShowGrid(False)
         self.setWordWrap(False)
@@ -158,13 +178,41 @@ class Table(QTableView):
         widest_font = QFont(self.font())
         widest_font.setBold(True)
         metrics = QFontMetrics(widest_font)
+        self._wanted = []
         for column, title in enumerate(model.heads):
             widest = max(
                 (metrics.horizontalAdvance(worded(r[column])[:60]) for r in model.rows[:50] if column < len(r)),
                 default=0,
             )
-            self.setColumnWidth(column, min(320, max(56, widest + 24, metrics.horizontalAdvance(title) + 36)))
+            self._wanted.append(min(320, max(56, widest + 24, metrics.horizontalAdvance(title) + 36)))
+        # a number far to the right of its head would be hard to find
+        head.setStretchLastSection(not model.heads or not model.is_numeric(len(model.heads) - 1))
+        self._share()
         self._fit()
+
+    def _share(self) -> None:
+        """Give the columns their widths; where there is too little room, long texts are cut first."""
+        widths = list(self._wanted)
+        over = sum(widths) - self.viewport().width()
+        rows = self.rows_model.rows[:50]
+        long = [
+            at for at in range(len(widths))
+            if any(at < len(row) and isinstance(row[at], str) and len(str(row[at])) > LONG for row in rows)
+        ]  # fmt: skip
+        while over > 0 and long and self._cuts:
+            widest = max(long, key=lambda at: widths[at])
+            if widths[widest] <= LEAST:
+                break
+            less = min(over, widths[widest] - LEAST, 16)
+            widths[widest] -= less
+            over -= less
+        for column, width in enumerate(widths):
+            self.setColumnWidth(column, width)
+
+    def resizeEvent(self, event: Any) -> None:
+        super().resizeEvent(event)
+        if event.oldSize().width() != event.size().width():
+            self._share()
 
     def _fit(self) -> None:
         rows = min(self._highest, max(1, len(self.rows_model.rows)))
@@ -203,7 +251,8 @@ class Bar:
     """One bar: what it stands for, its length, and perhaps an interval.
 
     Attributes:
-        said: the value in words. of: whose it is. low, high: its 95 % interval.
+        said: the value in words. of: whose it is. low, high: its 95 % interval. full: what a whole bar stands for;
+            0 takes the longest one.
     """
 
     name: str
@@ -213,6 +262,7 @@ class Bar:
     low: float | None = None
     high: float | None = None
     tip: str = ""
+    full: float = 0.0
 
 
 class Bars(QWidget):
@@ -240,7 +290,7 @@ class Bars(QWidget):
         self._longest = {}
         for bar in self._bars:
             key = bar.name if apart else ""
-            reach = max(abs(bar.value), abs(bar.high or 0.0), abs(bar.low or 0.0))
+            reach = max(abs(bar.value), abs(bar.high or 0.0), abs(bar.low or 0.0), bar.full)
             self._longest[key] = max(self._longest.get(key, 0.0), reach)
         self._apart = apart
         self.setFixedHeight(max(self.LINE, self.LINE * len(self._bars) + 8))
@@ -265,7 +315,7 @@ class Bars(QWidget):
         painter.setFont(font)
         titles = [f"{bar.name} · {bar.of}" if bar.of else bar.name for bar in self._bars]
         left = min(self.width() * 0.4, max((metrics.horizontalAdvance(t) for t in titles), default=0) + 16.0)
-        right = min(self.width() * 0.35, max((metrics.horizontalAdvance(b.said) for b in self._bars), default=0) + 16.0)
+        right = min(self.width() * 0.5, max((metrics.horizontalAdvance(b.said) for b in self._bars), default=0) + 16.0)
         room = max(10.0, self.width() - left - right)
         for at, (bar, title) in enumerate(zip(self._bars, titles, strict=True)):
             top = 4 + at * self.LINE
@@ -273,7 +323,7 @@ class Bars(QWidget):
             painter.setPen(QColor(now.text))
             painter.drawText(
                 QRectF(0, top, left - 12, self.LINE), int(Qt.AlignmentFlag.AlignVCenter),
-                metrics.elidedText(title, Qt.TextElideMode.ElideRight, int(left - 12)),
+                metrics.elidedText(title, Qt.TextElideMode.ElideMiddle, int(left - 12)),  # both ends tell apart
             )  # fmt: skip
             longest = self._longest.get(bar.name if self._apart else "", 0.0) or 1.0
             scale = room / longest
@@ -289,7 +339,8 @@ class Bars(QWidget):
                 for x in (one, other):
                     painter.fillRect(QRectF(x - 0.75, middle - 5, 1.5, 10), QColor(now.text))
             painter.setPen(QColor(now.soft))
-            painter.drawText(round(left + room + 12), round(base), bar.said)
+            told = metrics.elidedText(bar.said, Qt.TextElideMode.ElideRight, int(self.width() - left - room - 12))
+            painter.drawText(round(left + room + 12), round(base), told)
         if self.hasFocus():
             painter.setPen(QColor(now.accent))
             painter.setBrush(Qt.BrushStyle.NoBrush)

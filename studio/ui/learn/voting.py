@@ -161,7 +161,7 @@ class Side(QFrame):
         self._stack.addWidget(self.picture)
 
     def show_text(self, text: str) -> None:
-        self.text.setPlainText(text)
+        self.text.setPlainText(text.strip())  # empty lines above it would tell nothing
         self._stack.setCurrentWidget(self.text)
 
     def show_picture(self, image: QImage) -> None:
@@ -210,8 +210,12 @@ class VotePage(Page):
         self.prompt = Label("", "heading", wrap=True)
         self.left = Side(tr("The left one"), "vote_left")
         self.right = Side(tr("The right one"), "vote_right")
-        self.buttons = [self._choice(tr("Left is better"), 1, -1), self._choice(tr("About the same"), 2, 0),
-                        self._choice(tr("Right is better"), 3, 1)]  # fmt: skip
+        # short words: three of them stand side by side in a narrow window, with their keys
+        self.buttons = [
+            self._choice(tr("Left"), tr("The left one is better"), 1, -1),
+            self._choice(tr("Same"), tr("Both are about the same"), 2, 0),
+            self._choice(tr("Right"), tr("The right one is better"), 3, 1),
+        ]
         for name, button in zip(("left", "same", "right"), self.buttons, strict=True):
             button.setObjectName(f"vote_for_{name}")
         self.undo_button = Button(
@@ -261,8 +265,10 @@ class VotePage(Page):
         desk.change.connect(self._works_came)
         self.clear()
 
-    def _choice(self, text: str, key: int, place: int) -> Button:
-        return Button(f"{text}    {key}", role="outline", clicked=lambda: self.vote(place))
+    def _choice(self, text: str, tip: str, key: int, place: int) -> Button:
+        made = Button(f"{text}    {key}", role="outline", tip=f"{tip} ({key})", clicked=lambda: self.vote(place))
+        made.setAccessibleName(tip)
+        return made
 
     # -- beginning ----------------------------------------------------------------------------------------------------
 
@@ -415,7 +421,7 @@ class VotePage(Page):
         found = standings(self.votes)
         self.rates.put([
             Bar(names.get(each.who, each.who), each.rate, f"{each.rate:.0%}  ({each.low:.0%} – {each.high:.0%})",
-                low=each.low, high=each.high) for each in found
+                low=each.low, high=each.high, full=1.0) for each in found
         ])  # fmt: skip
         self.ratings.put([
             Bar(names.get(each.who, each.who), each.elo, f"{each.elo:.0f}  ({each.elo_low:.0f} – {each.elo_high:.0f})",

@@ -15,7 +15,6 @@ from typing import Any
 
 from PySide6.QtCore import QEvent, QPoint, QPointF, QRect, QRectF, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import (
-    QBrush,
     QColor,
     QContextMenuEvent,
     QFocusEvent,
@@ -25,7 +24,6 @@ from PySide6.QtGui import (
     QPainter,
     QPaintEvent,
     QPen,
-    QPixmap,
     QPointingDevice,
     QRegion,
     QTabletEvent,
@@ -34,12 +32,12 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QWidget
 
 from studio.ui import theme
-from studio.ui.canvas import PAN_STEP, PIXELS_FROM, WHEEL_STEP, Canvas, View
-from studio.ui.paint import edits, regions
+from studio.ui.canvas import PAN_STEP, WHEEL_STEP, Canvas, View
+from studio.ui.paint import edits
 from studio.ui.paint.chores import Chores
-from studio.ui.paint.document import BLENDS, FRAME_STEP, MASK, Document, Layer, Locked
+from studio.ui.paint.composing import Composer, Place, device, influence, logical, rects
+from studio.ui.paint.document import FRAME_STEP, MASK, Document, Locked
 from studio.ui.paint.edits import Edit
-from studio.ui.paint.pyramid import Pyramid, level_for
 from studio.ui.paint.strokes import SIZE_LEAST, SIZE_MOST, Brush, Stroke
 from studio.ui.strings import tr
 
@@ -51,14 +49,9 @@ KEEP_EVERY = 400  # ms; how often a stroke that rests is looked at
 REFINE_AFTER = 90  # ms after the last turn of the wheel
 AT_ONCE = 640_000  # px; on a smaller picture nothing takes long
 UNPACKED_AT_ONCE = 4_000_000  # bytes; as much takes some 20 ms
-ROOM_PER_FRAME = 2_000_000  # px of copies that are brought up to date before the window gets its turn
 KEY_STEP = 0.25  # of the brush's size, for one press of an arrow
 
-_Mode = QPainter.CompositionMode
-_SMALLEST = 30  # a level beyond all
 _TURNS = ("undo", "redo")
-_TILES_APART = 40  # so many tiles of the mask are drawn one by one
-_COLOUR, _GREY = QImage.Format.Format_ARGB32_Premultiplied, QImage.Format.Format_Alpha8
 _CTRL, _SHIFT, _ALT = (
     Qt.KeyboardModifier.ControlModifier,
     Qt.KeyboardModifier.ShiftModifier,
@@ -132,41 +125,6 @@ class _Waiting:
     ended: bool = False
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where the document lies on the screen: device px of its corner, and device px per px."""
-
-    x: int
-    y: int
-    zoom: float
-    width: int  # of the widget, device px
-    height: int
-    ratio: float  # device px per logical px
-
-    def to_screen(self, rect: QRectF) -> QRectF:
-        """Device px."""
-        z = self.zoom
-        return QRectF(self.x + rect.x() * z, self.y + rect.y() * z, rect.width() * z, rect.height() * z)
-
-    def to_document(self, at: QPointF) -> QPointF:
-        """From logical px."""
-        return QPointF((at.x() * self.ratio - self.x) / self.zoom, (at.y() * self.ratio - self.y) / self.zoom)
-
-    def to_widget(self, at: QPointF) -> QPointF:
-        """Logical px."""
-        return QPointF((self.x + at.x() * self.zoom) / self.ratio, (self.y + at.y() * self.zoom) / self.ratio)
-
-
-@dataclass
-class _Flat:
-    """A part of all that is seen in one picture, as large as a small copy: what is drawn while the zoom changes."""
-
-    level: int
-    rect: QRect  # px of that level
-    image: QImage
-    opaque: bool
-
-
 class Board(Canvas):
     """Shows a document and lets it be painted on.
 
@@ -192,7 +150,6 @@ class Board(Canvas):
         self._document: Document | None = None
         self._tool, self._brush, self._target_id = Tool.BRUSH, Brush(), MASK
         self._tolerance, self._contiguous = 32, True
-        self._overlay = True
         self._keyboard = False
         self._pen = QPointF()  # of the keyboard, px of the document
         self._hold = _Hold.NOTHING
@@ -207,14 +164,7 @@ class Board(Canvas):
         self._from = QPointF()  # where the button was pressed, px of the document
         self._began: tuple[int, ...] = ()  # frame or layer's place at that time
         self._seen_frame = (0, 0, 0, 0)  # the frame that zoom and place go by; not that of a drag
-        self._pyramids: dict[int, tuple[int, Pyramid]] = {}
-        self._back = QImage()
-        self._spare = QImage()
-        self._scratch: dict[str, QImage] = {}
-        self._placed: _Place | None = None  # what the kept picture was composed for
-        self._stale = QRegion()  # device px
-        self._flat: _Flat | None = None
-        self._pattern: tuple[float, QBrush] | None = None
+        self._composer = Composer(lambda ratio: self._checks(ratio), lambda: self._refining.isActive())
         super().__init__(parent)
         self._chores = Chores(self, lambda: self._hold in (_Hold.NOTHING, _Hold.WAITING, _Hold.PAN))
         self._chores.failed.connect(self.refused)
@@ -242,9 +192,8 @@ class Board(Canvas):
             for signal, slot in self._links(old):
                 signal.disconnect(slot)
         self._document = document
-        self._pyramids.clear()
-        self._target_id = MASK
-        self._last, self._stale, self._placed, self._flat = None, QRegion(), None, None
+        self._composer.set_document(document)
+        self._target_id, self._last = MASK, None
         if document is not None:
             for signal, slot in self._links(document):
                 signal.connect(slot)
@@ -324,10 +273,10 @@ class Board(Canvas):
     @property
     def overlay(self) -> bool:
         """Whether the mask is shown."""
-        return self._overlay
+        return self._composer.overlay
 
     def set_overlay(self, shown: bool) -> None:
-        self._overlay = shown
+        self._composer.overlay = shown
         self._all_stale()
         self.tool_changed.emit()
 
@@ -467,28 +416,13 @@ class Board(Canvas):
     # ------------------------------------------------------------------ what the document tells
 
     def _pixels(self, id: int, rect: QRect) -> None:
-        document = self._document
-        if document is None:
+        if self._document is None:
             return
-        if id == MASK:
-            found = self._pyramids.get(MASK)
-            if found is not None:
-                found[1].touch(rect)
-        elif id in self._pyramids:
-            layer = next((it for it in document.layers if it.id == id), None)
-            if layer is not None:
-                self._pyramids[id][1].touch(rect.translated(-layer.x, -layer.y))
-        self._stain(rect)
-
-    def _stain(self, rect: QRect) -> None:
-        """This part of the document has to be composed anew."""
-        self._flat = None
-        if self._placed is not None:
-            self._stale += _around(self._placed, rect)
+        self._composer.touch(id, rect)
         here = self._here()
-        part = _around(here, rect).intersected(QRect(0, 0, here.width, here.height))
+        part = influence(here, rect).intersected(QRect(0, 0, here.width, here.height))
         if not part.isEmpty():
-            self.update(_logical(part, here.ratio))
+            self.update(logical(part, here.ratio))
 
     def _hurry(self) -> None:
         """While the zoom goes on changing the whole picture is drawn anew each time: quickly now, smoothly later."""
@@ -496,17 +430,15 @@ class Board(Canvas):
             self._refining.start()
 
     def _all_stale(self) -> None:
-        self._placed = self._flat = None
+        self._composer.forget()
         self.update()
 
     def _layers_changed(self) -> None:
         document = self._document
         if document is None:
             return
-        self._flat = None
         known = {layer.id: layer.surface for layer in document.layers}
-        for id in [it for it, (surface, _) in self._pyramids.items() if it != MASK and known.get(it) != surface]:
-            del self._pyramids[id]
+        self._composer.forget_layers(known)
         if self._target_id != MASK and self._target_id not in known:
             self.set_target(document.layers[-1].id)
         self.changed.emit()
@@ -515,11 +447,10 @@ class Board(Canvas):
         document = self._document
         if document is None:
             return
-        self._pyramids.clear()
+        self._composer.forget_copies()
         self._seen_frame = document.frame
         self._last = None
         self._pen = self._inside(self._pen)
-        self._placed = self._flat = None
         self._see(self._view)
         self.changed.emit()
 
@@ -543,12 +474,12 @@ class Board(Canvas):
         left, top, right, bottom = self._seen_frame
         return QSize(document.width + max(0, left) + max(0, right), document.height + max(0, top) + max(0, bottom))
 
-    def _here(self) -> _Place:
+    def _here(self) -> Place:
         ratio, target = self.devicePixelRatioF(), self._target()
         zoom = self.zoom
         x = round(target.x() * ratio) + round(max(0, self._seen_frame[0]) * zoom)
         y = round(target.y() * ratio) + round(max(0, self._seen_frame[1]) * zoom)
-        return _Place(x, y, zoom, math.ceil(self.width() * ratio), math.ceil(self.height() * ratio), ratio)
+        return Place(x, y, zoom, math.ceil(self.width() * ratio), math.ceil(self.height() * ratio), ratio)
 
     def _in_sight(self, at: QPointF) -> bool:
         return self._room().contains(self._here().to_widget(at))
@@ -690,7 +621,7 @@ class Board(Canvas):
             self._see(self._view)
             self._all_stale()
 
-    def _hold_still(self, before: _Place) -> None:
+    def _hold_still(self, before: Place) -> None:
         """Keep what is seen where it is, although the frame that places are told by has another size."""
         size, middle = self._natural(), self._room().center()
         left, top = (max(0, it) for it in self._seen_frame[:2])
@@ -915,7 +846,7 @@ class Board(Canvas):
         elif key == Qt.Key.Key_K:
             self.set_keyboard(not self._keyboard)
         elif key == Qt.Key.Key_M:
-            self.set_overlay(not self._overlay)
+            self.set_overlay(not self.overlay)
         elif key in (Qt.Key.Key_Delete, Qt.Key.Key_Backspace):
             self.clear_mask()
         elif key == Qt.Key.Key_Space:
@@ -1071,359 +1002,12 @@ class Board(Canvas):
 
     def changeEvent(self, event: QEvent) -> None:
         if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange):
-            self._placed = None
+            self._composer.forget_screen()
         super().changeEvent(event)
 
-    def _pyramid(self, layer: Layer | None) -> Pyramid:
-        id, surface = (layer.id, layer.surface) if layer is not None else (MASK, 0)
-        found = self._pyramids.get(id)
-        if found is None or found[0] != surface:
-            document = self._document
-            assert document is not None
-            if layer is None:
-                made = Pyramid(lambda: document.mask)
-            else:
-                there = layer
-                made = Pyramid(lambda: there.image)
-            found = self._pyramids[id] = (surface, made)
-        return found[1]
-
     def thumbnail(self, target: int, side: int) -> QImage:
-        """A small picture of a layer, or of the mask as white on black; at most `side` px long.
-
-        A null one where it takes more than a moment: then it is to be asked for again.
-        """
-        document = self._document
-        assert document is not None
-        layer = document.layer(target) if target != MASK else None
-        whole = layer.image.size() if layer is not None else document.rect.size()
-        zoom = side / max(1, whole.width(), whole.height())
-        level = level_for(zoom) if zoom < 1 else 0
-        if self._pyramid(layer).bring(level, ROOM_PER_FRAME) < 0:
-            return QImage()
-        image, _ = self._pyramid(layer).level(level)
-        if layer is None:
-            image = image.copy()
-            image.reinterpretAsFormat(QImage.Format.Format_Grayscale8)
-        kinds = (Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation)
-        return image.scaled(side, side, *kinds)
-
-    def _bring(self, here: _Place) -> bool:
-        """Bring the small copies that are needed up to date, a part of them at a time. False if there is more to do."""
-        document = self._document
-        if document is None:
-            return True
-        room = ROOM_PER_FRAME
-        seen: list[Layer | None] = [it for it in document.layers if it.visible and it.opacity > 0]
-        if self._overlay and not document.is_empty_mask():
-            seen.append(None)
-        for layer in seen:
-            room = self._pyramid(layer).bring(self._level(here, layer), room)
-            if room < 0:
-                return False
-        return True
-
-    def _level(self, here: _Place, layer: Layer | None) -> int:
-        """Which small copy of a layer, or of the mask, is drawn."""
-        # in a hurry, and for the mask (no detail to lose): the copy whose px are nearest to those of the screen
-        rough = layer is None or self._refining.isActive()
-        return level_for(min(1.0, here.zoom) / math.sqrt(2) if rough else here.zoom)
-
-    def _refresh(self) -> None:
-        """Bring the kept picture of the screen up to date. Where that takes long it is done bit by bit, and what was
-        there stays to be seen meanwhile."""
-        here = self._here()
-        if not self._bring(here):
-            QTimer.singleShot(0, self, self.update)
-            return
-        whole = QRect(0, 0, here.width, here.height)
-        old = self._placed
-        if self._back.size() != whole.size():
-            self._back = QImage(whole.size(), QImage.Format.Format_RGB32)
-            self._spare, self._scratch = QImage(), {}
-            old = None
-        if old is None or replace(old, x=here.x, y=here.y) != here:
-            self._stale = QRegion(whole)
-        elif (old.x, old.y) != (here.x, here.y):
-            dx, dy = here.x - old.x, here.y - old.y
-            if self._spare.size() != whole.size():
-                self._spare = QImage(whole.size(), QImage.Format.Format_RGB32)
-            painter = QPainter(self._spare)
-            painter.setCompositionMode(_Mode.CompositionMode_Source)
-            painter.drawImage(dx, dy, self._back)
-            painter.end()
-            self._back, self._spare = self._spare, self._back
-            self._stale.translate(dx, dy)
-            self._stale += QRegion(whole).subtracted(QRegion(whole.translated(dx, dy)))
-        self._placed = here
-        stale = self._stale.intersected(whole)
-        self._stale = QRegion()
-        if stale.isEmpty():
-            return
-        parts = _rects(stale)
-        if len(parts) > 8:
-            parts = [stale.boundingRect()]
-        for part in parts:
-            self._compose(here, part)
-
-    def _compose(self, here: _Place, part: QRect) -> None:
-        """Paint a part of the screen (device px) without what lies above the picture."""
-        document, now = self._document, theme.current()
-        painter = QPainter(self._back)
-        painter.setCompositionMode(_Mode.CompositionMode_Source)
-        lies = here.to_screen(QRectF(document.rect)).toRect() if document is not None else QRect()
-        seen = lies.intersected(part)
-        bare = QRegion(part).subtracted(QRegion(seen))
-        for rect in _rects(bare):
-            painter.fillRect(rect, QColor(now.ground))
-        if document is None:
-            painter.end()
-            return
-        beyond = here.to_screen(QRectF(document.frame_rect)).toAlignedRect()
-        for rect in _rects(bare.intersected(beyond)):
-            painter.fillRect(rect, QColor(now.field_hover))
-        painter.setCompositionMode(_Mode.CompositionMode_SourceOver)
-        if not seen.isEmpty() and self._refining.isActive() and here.zoom < PIXELS_FROM:
-            painter.setClipRect(seen)
-            self._draw_quickly(painter, here, seen)
-        elif not seen.isEmpty():
-            painter.setClipRect(seen)
-            checks = self._checks(here.ratio)
-            painter.setBrushOrigin(here.x, here.y)
-            painter.fillRect(seen, checks)
-            layers = [it for it in document.layers if it.visible and it.opacity > 0]
-            area = QRectF(seen)
-            if len(layers) == 1 and layers[0].blend == "normal":
-                painter.setOpacity(layers[0].opacity)
-                self._draw(painter, here, layers[0], area)
-                painter.setOpacity(1.0)
-            elif layers:
-                group = self._cleared("group", seen)
-                inner = QPainter(group)
-                inner.setClipRect(seen)
-                for layer in layers:
-                    inner.setOpacity(layer.opacity)
-                    inner.setCompositionMode(BLENDS[layer.blend][0])
-                    self._draw(inner, here, layer, area)
-                inner.end()
-                painter.drawImage(seen.topLeft(), group, seen)
-            if self._overlay:
-                for rect in _rects(self._masked(here, seen)):
-                    self._veil(painter, here, rect)
-        painter.end()
-
-    def _draw_quickly(self, painter: QPainter, here: _Place, seen: QRect) -> None:
-        """Draw layers and mask out of one picture, without smoothing."""
-        level, flat = self._level(here, None), self._flat
-        # one half or twice as fine will do for the moment: it is drawn well when the wheel has come to rest
-        if (
-            flat is not None
-            and abs(flat.level - level) <= 1
-            and flat.rect.contains(self._under(here, seen, flat.level))
-        ):
-            level = flat.level
-        around = self._under(here, seen, level)
-        flat = self._flattened(level, around)
-        if flat is None:
-            return
-        step = here.zoom * (1 << level)  # device px per px of it
-        source = around.intersected(flat.rect)
-        place = QRectF(
-            here.x + source.x() * step, here.y + source.y() * step, source.width() * step, source.height() * step
-        )
-        if flat.opaque:
-            painter.setCompositionMode(_Mode.CompositionMode_Source)
-        else:
-            painter.setBrushOrigin(here.x, here.y)
-            painter.fillRect(seen, self._checks(here.ratio))
-        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, False)
-        painter.drawImage(place, flat.image, QRectF(source.translated(-flat.rect.topLeft())))
-
-    def _under(self, here: _Place, seen: QRect, level: int) -> QRect:
-        """The part of the small copies that lies under a part of the screen."""
-        step = here.zoom * (1 << level)
-        around = QRect(
-            QPoint(math.floor((seen.left() - here.x) / step) - 1, math.floor((seen.top() - here.y) / step) - 1),
-            QPoint(math.ceil((seen.right() - here.x) / step) + 1, math.ceil((seen.bottom() - here.y) / step) + 1),
-        )
-        return around.intersected(self._whole_of(level))
-
-    def _whole_of(self, level: int) -> QRect:
-        document = self._document
-        assert document is not None
-        return QRect(0, 0, -(-document.width >> level), -(-document.height >> level))
-
-    def _flattened(self, level: int, around: QRect) -> _Flat | None:
-        """All that is seen in a part of the document, as large as the small copies; kept until something changes."""
-        flat = self._flat
-        whole = self._whole_of(level)
-        if around.isEmpty():
-            return None
-        if flat is not None and flat.level == level and flat.rect.contains(around):
-            return flat
-        # somewhat more than is seen, so that not each turn of the wheel has to add to it
-        dx, dy = around.width() // 10, around.height() // 10
-        rect = around.adjusted(-dx, -dy, dx, dy).intersected(whole)
-        missing, opaque = QRegion(rect), self._is_opaque()
-        made = QImage(rect.size(), _COLOUR)
-        if flat is not None and flat.level == level and flat.rect.intersects(rect):
-            painter = QPainter(made)
-            painter.setCompositionMode(_Mode.CompositionMode_Source)
-            painter.drawImage(flat.rect.topLeft() - rect.topLeft(), flat.image)
-            painter.end()
-            missing = missing.subtracted(QRegion(flat.rect))
-        for part in _rects(missing):
-            self._flatten(made, level, part, part.topLeft() - rect.topLeft())
-        if opaque:
-            made.reinterpretAsFormat(QImage.Format.Format_RGB32)
-        self._flat = _Flat(level, rect, made, opaque)
-        return self._flat
-
-    def _is_opaque(self) -> bool:
-        """Whether there is a layer through which nothing can be seen."""
-        document = self._document
-        assert document is not None
-        for layer in document.layers:
-            if layer.visible and layer.opacity >= 1 and layer.blend == "normal" and layer.rect.contains(document.rect):
-                smallest, _ = self._pyramid(layer).level(_SMALLEST)
-                grey = smallest.convertToFormat(_GREY)
-                if grey.pixelColor(0, 0).alpha() == 255 and regions.is_plain(grey):
-                    return True
-        return False
-
-    def _flatten(self, made: QImage, level: int, part: QRect, at: QPoint) -> None:
-        """Draw all that is seen in a part of the document, as large as its small copies, at a place of a picture."""
-        document = self._document
-        assert document is not None
-        painter = QPainter(made)
-        painter.translate(at - part.topLeft())
-        painter.setClipRect(part)
-        painter.setCompositionMode(_Mode.CompositionMode_Source)
-        painter.fillRect(part, Qt.GlobalColor.transparent)
-        scale = 1 << level
-        for layer in document.layers:
-            if layer.visible and layer.opacity > 0:
-                image, deep = self._pyramid(layer).level(level)
-                painter.setOpacity(layer.opacity)
-                painter.setCompositionMode(BLENDS[layer.blend][0])
-                if deep == level:
-                    painter.drawImage(round(layer.x / scale), round(layer.y / scale), image)
-                else:  # a layer so small that there is no smaller copy
-                    size = QRectF(0, 0, layer.image.width() / scale, layer.image.height() / scale)
-                    painter.drawImage(size.translated(layer.x / scale, layer.y / scale), image)
-        painter.setOpacity(1.0)
-        painter.setCompositionMode(_Mode.CompositionMode_SourceOver)
-        tiles = document.masked_tiles(QRect(part.topLeft() * scale, part.size() * scale)) if self._overlay else []
-        around = QRect()
-        for tile in tiles:
-            around = around.united(QRect(tile.topLeft() / scale, tile.size() / scale).adjusted(-1, -1, 1, 1))
-        around = around.intersected(part)
-        if not around.isEmpty():
-            painter.drawImage(around.topLeft(), self._small_veil(level, around))
-        painter.end()
-
-    def _small_veil(self, level: int, part: QRect) -> QImage:
-        """What covers the mask, as large as its small copies."""
-        veil = QImage(part.size(), _COLOUR)
-        inner = QPainter(veil)
-        inner.setCompositionMode(_Mode.CompositionMode_Source)
-        inner.translate(-part.topLeft())
-        inner.fillRect(part, self._hatch(self.devicePixelRatioF()))
-        inner.setCompositionMode(_Mode.CompositionMode_DestinationIn)
-        mask, deep = self._pyramid(None).level(level)
-        more = 1 << (level - deep)
-        source = QRect(part.topLeft() * more, part.size() * more)
-        inner.drawImage(part, mask.copy(source).convertToFormat(_COLOUR))
-        inner.end()
-        return veil
-
-    def _masked(self, here: _Place, seen: QRect) -> QRegion:
-        """The part of what is seen, in device px, where there may be something of the mask."""
-        document = self._document
-        assert document is not None
-        tiles = document.masked_tiles(_back_to(here, seen))
-        if len(tiles) > _TILES_APART:
-            whole = QRect()
-            for tile in tiles:
-                whole = whole.united(tile)
-            tiles = [whole]
-        region = QRegion()
-        for tile in tiles:
-            region += _around(here, tile)
-        return region.intersected(seen)
-
-    def _veil(self, painter: QPainter, here: _Place, part: QRect) -> None:
-        """Lay the colour of the mask over a part of the picture."""
-        veil = self._buffer("veil")
-        inner = QPainter(veil)
-        inner.setClipRect(part)
-        inner.setCompositionMode(_Mode.CompositionMode_Source)
-        inner.setBrushOrigin(here.x, here.y)
-        inner.fillRect(part, self._hatch(here.ratio))
-        inner.setCompositionMode(_Mode.CompositionMode_DestinationIn)
-        self._draw(inner, here, None, QRectF(part))
-        inner.end()
-        painter.drawImage(part.topLeft(), veil, part)
-
-    def _buffer(self, name: str) -> QImage:
-        """A picture as large as the screen's, to compose in; what is in it is left from before."""
-        made = self._scratch.get(name)
-        if made is None or made.size() != self._back.size():
-            made = self._scratch[name] = QImage(self._back.size(), _COLOUR)
-        return made
-
-    def _cleared(self, name: str, part: QRect) -> QImage:
-        """The same, clear in this part."""
-        made = self._buffer(name)
-        painter = QPainter(made)
-        painter.setCompositionMode(_Mode.CompositionMode_Source)
-        painter.fillRect(part, Qt.GlobalColor.transparent)
-        painter.end()
-        return made
-
-    def _draw(self, painter: QPainter, here: _Place, layer: Layer | None, area: QRectF) -> None:
-        """Draw what is seen of a layer, or of the mask, in device px."""
-        image, level = self._pyramid(layer).level(self._level(here, layer))
-        step = here.zoom * (1 << level)  # device px per px of this copy
-        x = here.x + (layer.x if layer is not None else 0) * here.zoom
-        y = here.y + (layer.y if layer is not None else 0) * here.zoom
-        exact = math.isclose(step, 1.0, rel_tol=1e-9)
-        left, top = math.floor((area.left() - x) / step) - 1, math.floor((area.top() - y) / step) - 1
-        right, bottom = math.ceil((area.right() - x) / step) + 1, math.ceil((area.bottom() - y) / step) + 1
-        source = QRect(left, top, right - left, bottom - top).intersected(image.rect())
-        if source.isEmpty():
-            return
-        if image.format() == _GREY:  # composing is several times as fast on colours
-            image, shift = image.copy(source).convertToFormat(_COLOUR), source.topLeft()
-            x, y = x + shift.x() * step, y + shift.y() * step
-            source = image.rect()
-        if exact:
-            painter.drawImage(QPoint(round(x) + source.x(), round(y) + source.y()), image, source)
-            return
-        smooth = here.zoom < PIXELS_FROM and not self._refining.isActive()
-        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, smooth)
-        place = QRectF(x + source.x() * step, y + source.y() * step, source.width() * step, source.height() * step)
-        painter.drawImage(place, image, QRectF(source))
-
-    def _hatch(self, ratio: float) -> QBrush:
-        """What covers the mask: the accent with light and dark lines across, so that it shows on any picture."""
-        if self._pattern is None or self._pattern[0] != ratio:
-            side = round(12 * ratio)
-            tile = QPixmap(side, side)
-            ground = QColor(theme.LIGHT.accent)  # the deeper one: what lies behind is the picture, not the window
-            ground.setAlphaF(0.5)
-            tile.fill(ground)
-            painter = QPainter(tile)
-            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-            for colour, shift in ((QColor(255, 255, 255, 150), 0.0), (QColor(0, 0, 0, 130), 1.5 * ratio)):
-                painter.setPen(QPen(colour, 1.5 * ratio))
-                for start in (-side, 0, side):
-                    painter.drawLine(
-                        QPointF(start + shift - ratio, side + ratio), QPointF(start + side + shift + ratio, -ratio)
-                    )
-            painter.end()
-            self._pattern = (ratio, QBrush(tile))
-        return self._pattern[1]
+        """See `Composer.thumbnail`."""
+        return self._composer.thumbnail(target, side)
 
     # ------------------------------------------------------------------ painting
 
@@ -1433,11 +1017,13 @@ class Board(Canvas):
         if self._document is None:
             painter.fillRect(event.rect(), QColor(now.ground))
         else:
-            self._refresh()
+            if not self._composer.refresh(self._here()):
+                QTimer.singleShot(0, self, self.update)
+            kept = self._composer.picture
             with self._in_pixels(painter) as ratio:
-                for rect in _rects(event.region()):
-                    part = _device(rect, ratio).intersected(self._back.rect())
-                    painter.drawImage(part.topLeft(), self._back, part)
+                for rect in rects(event.region()):
+                    part = device(rect, ratio).intersected(kept.rect())
+                    painter.drawImage(part.topLeft(), kept, part)
             self._paint_frame(painter, now)
             self._paint_cursor(painter, now)
             if self._chores.title:
@@ -1459,7 +1045,7 @@ class Board(Canvas):
         if active:  # what a crop would cut off is dimmed
             shade = QRegion(self.rect()).subtracted(QRegion(frame.toRect()))
             here = self._here()
-            inside = _logical(here.to_screen(QRectF(document.rect)).toRect(), here.ratio)
+            inside = logical(here.to_screen(QRectF(document.rect)).toRect(), here.ratio)
             painter.save()
             painter.setClipRegion(shade.intersected(inside), Qt.ClipOperation.IntersectClip)
             painter.fillRect(self.rect(), QColor(0, 0, 0, 140))
@@ -1521,33 +1107,5 @@ def next_size(size: float, larger: bool) -> float:
     return min(SIZE_MOST, max(SIZE_LEAST, round(size) + (step if larger else -step)))
 
 
-def _rects(region: QRegion) -> list[QRect]:
-    parts: Any = region  # it can be walked through, which its stub does not know
-    return list(parts)
-
-
 def _share(value: float) -> float:
     return min(1.0, max(0.0, value))
-
-
-def _around(here: _Place, rect: QRect) -> QRect:
-    """The part of the screen (device px) on which a part of the document has an influence."""
-    reach = 2 + math.ceil(here.zoom)
-    return here.to_screen(QRectF(rect)).toAlignedRect().adjusted(-reach, -reach, reach, reach)
-
-
-def _back_to(here: _Place, part: QRect) -> QRect:
-    """The part of the document that is seen in device px."""
-    z = here.zoom
-    found = QRectF((part.x() - here.x) / z, (part.y() - here.y) / z, part.width() / z, part.height() / z)
-    return found.toAlignedRect().adjusted(-2, -2, 2, 2)
-
-
-def _logical(rect: QRect, ratio: float) -> QRect:
-    found = QRectF(rect.x() / ratio, rect.y() / ratio, rect.width() / ratio, rect.height() / ratio)
-    return found.toAlignedRect()
-
-
-def _device(rect: QRect, ratio: float) -> QRect:
-    found = QRectF(rect.x() * ratio, rect.y() * ratio, rect.width() * ratio, rect.height() * ratio)
-    return found.toAlignedRect()

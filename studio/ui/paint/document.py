@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,18 @@ from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QObject, QPoint, QRec
 from PySide6.QtGui import QColor, QImage, QPainter
 
 from studio.ui.paint import edits, regions
-from studio.ui.paint.history import LIMIT, TILE, Blob, History, Kept, Key, Step, load, tile_rect, tiles_under
+from studio.ui.paint.history import LIMIT, Blob, History, Kept, Key, Step, load, tile_rect, tiles_under
+from studio.ui.paint.snapshot import (
+    BLENDS,
+    DocumentSheet,
+    Layer,
+    Snapshot,
+    as_grey,
+    composed,
+    draw_layer,
+    empty,
+    sheet_of,
+)
 from studio.ui.paint.strokes import Brush, Stroke
 from studio.ui.strings import tr
 
@@ -31,145 +42,10 @@ KEY_LASTS = 2.0  # seconds; a slider that was left longer than that begins anoth
 
 _GREY, _COLOUR = QImage.Format.Format_Alpha8, QImage.Format.Format_ARGB32_Premultiplied
 _Mode = QPainter.CompositionMode
-Check = Callable[[], None]  # may raise, where what is done is no longer wanted
-
-# By name: what QPainter calls it, and its title.
-BLENDS: dict[str, tuple[QPainter.CompositionMode, str]] = {
-    "normal": (_Mode.CompositionMode_SourceOver, "Normal"),
-    "multiply": (_Mode.CompositionMode_Multiply, "Multiply"),
-    "screen": (_Mode.CompositionMode_Screen, "Screen"),
-    "overlay": (_Mode.CompositionMode_Overlay, "Overlay"),
-    "darken": (_Mode.CompositionMode_Darken, "Darken"),
-    "lighten": (_Mode.CompositionMode_Lighten, "Lighten"),
-    "color-dodge": (_Mode.CompositionMode_ColorDodge, "Colour dodge"),
-    "color-burn": (_Mode.CompositionMode_ColorBurn, "Colour burn"),
-    "hard-light": (_Mode.CompositionMode_HardLight, "Hard light"),
-    "soft-light": (_Mode.CompositionMode_SoftLight, "Soft light"),
-    "difference": (_Mode.CompositionMode_Difference, "Difference"),
-    "exclusion": (_Mode.CompositionMode_Exclusion, "Exclusion"),
-    "plus": (_Mode.CompositionMode_Plus, "Addition"),
-}
-
-
-class LayerSheet(msgspec.Struct, frozen=True):
-    """What a layer is but for its pixels."""
-
-    id: int
-    surface: int  # number of its pixels in the history
-    name: str
-    x: int  # px of the document
-    y: int
-    width: int
-    height: int
-    opacity: float = 1.0
-    blend: str = "normal"
-    visible: bool = True
-    locked: bool = False
-
-
-class DocumentSheet(msgspec.Struct, frozen=True):
-    """What a document is but for its pixels; `layers` from bottom to top."""
-
-    width: int
-    height: int
-    mask: int  # number of its pixels in the history
-    layers: tuple[LayerSheet, ...] = ()
-    frame: tuple[int, int, int, int] = (0, 0, 0, 0)  # px beyond the left, top, right and lower edge
-    next: int = 1
-
-
-@dataclass
-class Layer:
-    """One layer. Read what you like; changes go through the document.
-
-    Attributes:
-        image: ARGB32_Premultiplied. x, y: where it begins in the document, px; it may reach beyond it.
-        opacity: 0…1. blend: a name of BLENDS. locked: cannot be painted on or removed.
-    """
-
-    id: int
-    name: str
-    image: QImage = field(repr=False)
-    surface: int
-    x: int = 0
-    y: int = 0
-    opacity: float = 1.0
-    blend: str = "normal"
-    visible: bool = True
-    locked: bool = False
-
-    @property
-    def rect(self) -> QRect:
-        return QRect(QPoint(self.x, self.y), self.image.size())
-
-    def sheet(self) -> LayerSheet:
-        return LayerSheet(
-            self.id, self.surface, self.name, self.x, self.y, self.image.width(), self.image.height(), self.opacity,
-            self.blend, self.visible, self.locked,
-        )  # fmt: skip
 
 
 class Locked(ValueError):
     """The layer is locked."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A document as it is at one moment, to be read on another thread. Pixels are shared until one side changes.
-
-    Attributes:
-        revision: the document has another one as soon as it is changed.
-        layers: from bottom to top. mask: Alpha8. filled: tiles of the mask in which there may be something.
-    """
-
-    revision: int
-
-    width: int
-    height: int
-    layers: tuple[Layer, ...] = field(repr=False)
-    mask: QImage = field(repr=False)
-    filled: frozenset[tuple[int, int]] = field(repr=False)
-
-    @property
-    def rect(self) -> QRect:
-        return QRect(0, 0, self.width, self.height)
-
-    def layer(self, id: int) -> Layer:
-        """The layer with this id.
-
-        Raises:
-            KeyError: there is none.
-        """
-        for layer in self.layers:
-            if layer.id == id:
-                return layer
-        raise KeyError(id)
-
-    def composed(self, rect: QRect) -> QImage:
-        """As of the document."""
-        return _composed(self.layers, self.rect, rect)
-
-    def flattened(self, check: Check = lambda: None) -> QImage:
-        """As of the document, strip by strip: Qt holds the interpreter while it draws, and the window waits for it.
-
-        Args:
-            check: called between strips; may raise.
-        """
-        made = _clear(self.width, self.height)
-        for rect in strips(self.rect):
-            check()
-            painter = QPainter(made)
-            painter.setCompositionMode(_SOURCE)
-            painter.drawImage(rect.topLeft(), self.composed(rect))
-            painter.end()
-        return made
-
-    def is_empty_mask(self) -> bool:
-        return not self.filled
-
-    def mask_image(self) -> QImage:
-        """As of the document."""
-        return _as_grey(self.mask)
 
 
 class Document(QObject):
@@ -210,7 +86,7 @@ class Document(QObject):
         self._clear_out()
         self._size = QSize(width, height)
         self._mask_surface = self._add_surface(regions.blank(width, height))
-        image = _clear(width, height) if picture is None else _own(picture)
+        image = empty(width, height) if picture is None else _own(picture)
         name = tr("Layer 1") if picture is None else tr("Picture")
         self.layers.append(Layer(self._number(), name, image, self._add_surface(image)))
         self._begin(folder, limit)
@@ -223,7 +99,7 @@ class Document(QObject):
             OSError: there is nothing, or it cannot be read. ValueError: it is not a document.
         """
         kept = load(folder)
-        sheet = _sheet_of(kept.sheet)
+        sheet = sheet_of(kept.sheet)
         made = cls.__new__(cls)
         QObject.__init__(made, parent)
         made._clear_out()
@@ -349,7 +225,7 @@ class Document(QObject):
 
     def composed(self, rect: QRect) -> QImage:
         """A part of the flattened picture; px beyond the document are clear."""
-        return _composed(self.layers, self.rect, rect)
+        return composed(self.layers, self.rect, rect)
 
     def snapshot(self) -> Snapshot:
         """What it is now, for another thread."""
@@ -362,7 +238,7 @@ class Document(QObject):
 
     def mask_image(self) -> QImage:
         """The mask as Grayscale8: 0 keeps, 255 is painted anew."""
-        return _as_grey(self.mask)
+        return as_grey(self.mask)
 
     def is_empty_mask(self) -> bool:
         return not self._filled
@@ -396,7 +272,7 @@ class Document(QObject):
         if image is not None:
             check_size(image.width(), image.height())
         with self._change(tr("Add a layer")) as change:
-            picture = _clear(self.width, self.height) if image is None else _own(image)
+            picture = empty(self.width, self.height) if image is None else _own(image)
             layer = Layer(self._number(), name or self._free_name(), picture, self._add_surface(picture), x, y)
             self.layers.insert(len(self.layers) if above is None else self.index(above) + 1, layer)
             if image is not None:
@@ -507,7 +383,7 @@ class Document(QObject):
         with self._change(tr("Merge the layer down")) as change:
             around = lower.rect.united(upper.rect) if upper.visible else lower.rect
             around = around.intersected(self.rect.united(lower.rect))
-            image = _clear(around.width(), around.height())
+            image = empty(around.width(), around.height())
             painter = QPainter(image)
             painter.translate(-around.topLeft())
             draw_layer(painter, lower, plain=True)
@@ -691,7 +567,7 @@ class Document(QObject):
         around = layer.rect.united(self.rect)
         if around == layer.rect:
             return
-        image = _clear(around.width(), around.height())
+        image = empty(around.width(), around.height())
         painter = QPainter(image)
         painter.setCompositionMode(_SOURCE)
         painter.drawImage(layer.rect.topLeft() - around.topLeft(), layer.image)
@@ -762,7 +638,7 @@ class Document(QObject):
             if step is None:
                 return False
             tiles = {key: pair[forth] for key, pair in step.changes.items()}
-            self._take(_sheet_of(step.after if forth else step.before), tiles, ready)
+            self._take(sheet_of(step.after if forth else step.before), tiles, ready)
         self.history_changed.emit()
         return True
 
@@ -788,7 +664,7 @@ class Document(QObject):
         for it in sheet.layers:
             check_size(it.width, it.height)
             if it.surface not in self._surfaces:
-                self._surfaces[it.surface] = _clear(it.width, it.height)
+                self._surfaces[it.surface] = empty(it.width, it.height)
             layer = known.get(it.id) or Layer(it.id, it.name, self._surfaces[it.surface], it.surface)
             layer.name, layer.image, layer.surface = it.name, self._surfaces[it.surface], it.surface
             layer.x, layer.y, layer.opacity, layer.blend = it.x, it.y, it.opacity, it.blend
@@ -1016,40 +892,6 @@ class _Ground:
 _SOURCE = _Mode.CompositionMode_Source
 
 
-def strips(rect: QRect) -> Iterator[QRect]:
-    """A rectangle from top to bottom in parts that are quickly dealt with, cut where tiles are."""
-    y = rect.top()
-    while y <= rect.bottom():
-        end = min(rect.bottom() + 1, (y // TILE + 1) * TILE)
-        yield QRect(rect.x(), y, rect.width(), end - y)
-        y = end
-
-
-def _composed(layers: Sequence[Layer], whole: QRect, rect: QRect) -> QImage:
-    made = _clear(rect.width(), rect.height())
-    painter = QPainter(made)
-    painter.translate(-rect.topLeft())
-    painter.setClipRect(whole)
-    for layer in layers:
-        if layer.visible and layer.rect.intersects(rect):
-            draw_layer(painter, layer)
-    painter.end()
-    return made
-
-
-def _as_grey(mask: QImage) -> QImage:
-    made = mask.copy()
-    made.reinterpretAsFormat(QImage.Format.Format_Grayscale8)
-    return made
-
-
-def draw_layer(painter: QPainter, layer: Layer, *, plain: bool = False) -> None:
-    """Lay a layer over what is there; `plain` ignores its blending."""
-    painter.setOpacity(layer.opacity)
-    painter.setCompositionMode(_Mode.CompositionMode_SourceOver if plain else BLENDS[layer.blend][0])
-    painter.drawImage(layer.x, layer.y, layer.image)
-
-
 def check_size(width: int, height: int) -> None:
     """Raises ValueError where a picture of this size cannot be painted on."""
     if not (0 < width <= SIDE_MOST and 0 < height <= SIDE_MOST):
@@ -1068,24 +910,6 @@ def as_png(image: QImage) -> bytes:
     if not image.save(buffer, "PNG"):  # type: ignore[call-overload]
         raise ValueError(tr("The picture could not be encoded."))
     return bytes(content.data())
-
-
-def _sheet_of(value: dict[str, Any]) -> DocumentSheet:
-    try:
-        sheet = msgspec.convert(value, DocumentSheet)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from error
-    if not sheet.layers or any(it.blend not in BLENDS for it in sheet.layers):
-        raise ValueError("not a document")
-    return sheet
-
-
-def _clear(width: int, height: int) -> QImage:
-    made = QImage(width, height, _COLOUR)
-    if made.isNull():
-        raise MemoryError(tr("There is not enough memory for a layer of {w}×{h} px.", w=width, h=height))
-    made.fill(Qt.GlobalColor.transparent)
-    return made
 
 
 def _as_colour(image: QImage) -> QImage:

@@ -11,20 +11,17 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PySide6.QtCore import QPoint, QRect
 from PySide6.QtGui import QColor, QImage, QPainter
 
 from studio.ui.paint import regions
 from studio.ui.paint.history import TILE, Blob, History, Step, tile_rect, tiles_under
+from studio.ui.paint.snapshot import Check, Layer, Snapshot
 from studio.ui.strings import tr
 
-if TYPE_CHECKING:  # the document makes use of this file
-    from studio.ui.paint.document import Layer, Snapshot
-
-Check = Callable[[], None]  # may raise, where what is done is no longer wanted
-Edit = Callable[["Snapshot", Check], "Patch | Turn"]
+Edit = Callable[[Snapshot, Check], "Patch | Turn"]
 
 _MASK = 0
 _BLOCK = 2 * TILE  # px; fits the processor's caches

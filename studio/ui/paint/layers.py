@@ -24,7 +24,8 @@ from PySide6.QtWidgets import (
 from studio.ui import theme
 from studio.ui.icons import icon
 from studio.ui.paint.board import Board
-from studio.ui.paint.document import BLENDS, MASK, Document
+from studio.ui.paint.document import MASK, Document
+from studio.ui.paint.snapshot import BLENDS
 from studio.ui.strings import tr
 from studio.ui.widgets import Label, Slider, ToolButton, row
 

@@ -19,8 +19,9 @@ from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QSize, Qt
 from PySide6.QtGui import QImage, QImageReader
 
 from studio.core.problems import StudioError
-from studio.ui.paint.document import LAYERS_MOST, SIDE_MOST, Document, Snapshot, as_png
+from studio.ui.paint.document import LAYERS_MOST, SIDE_MOST, Document, as_png
 from studio.ui.paint.history import LIMIT
+from studio.ui.paint.snapshot import Snapshot
 from studio.ui.strings import tr
 
 MIME = "image/openraster"

@@ -19,7 +19,7 @@ from PySide6.QtGui import QImage, QPainter
 from studio.core.problems import NotSaved
 from studio.core.text import clean
 from studio.ui.paint import regions
-from studio.ui.paint.document import Layer, Snapshot
+from studio.ui.paint.snapshot import Layer, Snapshot
 from studio.ui.strings import tr
 
 BYTES_MOST = 2_000_000_000  # of a whole file; beyond it the format is another one (PSB)

@@ -88,7 +88,12 @@ class EvaluateTab(Bench):
         assert isinstance(form, VoteForm) and isinstance(page, VotePage)
         ballot = form.ballot()
         if not ballot.one or not ballot.other or ballot.one == ballot.other:
-            form.rows["other"].complain(tr("Choose two different models."))
+            alone = len(self.desk.cards(ballot.what)) < 2
+            form.rows["other"].complain(
+                tr("There is only one such model yet. Add another one from this list, or train one in the Train tab.")
+                if alone
+                else tr("Choose two different models.")
+            )
             form.go_to("other")
             return
         asked = values_of(ballot)

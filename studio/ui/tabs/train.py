@@ -10,7 +10,7 @@ import msgspec
 from PySide6.QtCore import QMimeData, QTimer
 from PySide6.QtWidgets import QComboBox, QMenu, QVBoxLayout, QWidget
 
-from studio.core.events import Cancelled, Event, Failed, Shown
+from studio.core.events import Cancelled, Event, Failed, Loading, Progress, Shown
 from studio.core.learning import Dataset, Made, SearchRecipe, TrainImageRecipe
 from studio.core.problems import Problem
 from studio.core.recipes import RECIPES, Recipe, kind_of
@@ -21,7 +21,7 @@ from studio.ui.forms import ModelEditor
 from studio.ui.learn.bench import Bench, Mode
 from studio.ui.learn.datasets import DataPage
 from studio.ui.learn.editors import SourcesEditor, local_files
-from studio.ui.learn.forms import LearnForm, method_titles, of_search
+from studio.ui.learn.forms import NARROWEST, LearnForm, method_titles, of_search
 from studio.ui.learn.page import Page, heading
 from studio.ui.learn.runs import RunPage, estimate_line
 from studio.ui.strings import tr
@@ -49,7 +49,9 @@ class TrainTab(Bench):
         self.estimate_button.setToolTip("")
         self.estimate_label = Label("", "soft", elide=True)
         self.estimate_row = QWidget()
-        self.estimate_row.setLayout(heading(self.estimate_label, self.estimate_button))
+        across = heading(self.estimate_label, self.estimate_button)
+        across.setContentsMargins(0, 0, 8, 0)  # ends where the big button ends
+        self.estimate_row.setLayout(across)
         self._left_box.addWidget(self.estimate_row)
         self._rest = QTimer(self, singleShot=True, interval=REST)
         self._rest.timeout.connect(self._estimate_if_ready)
@@ -72,8 +74,10 @@ class TrainTab(Bench):
         self.searched = QComboBox()
         self.searched.setObjectName("search_of")
         self.searched.setAccessibleName(tr("Which training is varied"))
-        self.searched.addItem(tr("a text model’s training"), "text")
-        self.searched.addItem(tr("a picture model’s training"), "image")
+        self.searched.setMinimumContentsLength(8)  # the column is narrower than its titles may be
+        self.searched.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.searched.addItem(tr("a text training"), "text")
+        self.searched.addItem(tr("a picture training"), "image")
         self.searched.setCurrentIndex(self._searched() == "train-image")
         self.searched.activated.connect(lambda _: self._search_other(str(self.searched.currentData())))
         self.searched_said = Label("", "soft", wrap=True)
@@ -82,7 +86,10 @@ class TrainTab(Bench):
         inside = QVBoxLayout(holder)
         inside.setContentsMargins(0, 0, 0, 0)
         inside.setSpacing(6)
-        inside.addLayout(row(Label(tr("Varies")), self.searched))
+        varies = Label(tr("Varies"))
+        varies.setFixedWidth(NARROWEST)  # as those of the rows below
+        varies.setBuddy(self.searched)
+        inside.addLayout(row(varies, self.searched, spacing=4))
         inside.addWidget(self.searched_said)
         inside.addLayout(row(change, None))
         return holder
@@ -308,6 +315,10 @@ class TrainTab(Bench):
             except msgspec.DecodeError:
                 found = event.meta
             self.estimate_label.setText(estimate_line(float(found.get("seconds", 0)), float(found.get("bytes", 0))))
+        elif isinstance(event, Loading):
+            self.estimate_label.setText(tr("loading {model} …", model=shown(event.model, 60)))
+        elif isinstance(event, Progress):
+            self.estimate_label.setText(f"{tr(event.phase)} …" if event.phase else tr("measuring a few steps …"))
         elif isinstance(event, Failed):
             self._not_estimated(now, event.problem)
         elif isinstance(event, Cancelled):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,19 @@ def test_boilerplate_is_left_out_of_a_data_set_where_that_is_asked_for(tmp_path:
     assert sum("Subscribe" in text for text in bench.texts(made)) == 5
     assert made.dropped == {"boilerplate: a menu": 1}
     assert any("7 lines came again and again" in note for note in made.notes)
+
+
+def test_lines_of_entities_are_mended_as_ftfy_mends_them() -> None:
+    import ftfy
+
+    config = ftfy.TextFixerConfig(uncurl_quotes=False, fix_character_width=False, normalization="NFC")
+    lines = [
+        "a &amp; b", "it&#39;s &ldquo;so&rdquo;", "&amp;amp;lt; twice", "caf&eacute;&nbsp;au lait", "&amp;eacute; &x;",
+        "a &lt;b&gt; c", "<b>bold</b> &amp; more", "&Atilde;&copy; spoilt", "schÃ¶n &amp; gut", "&#7;bell&#27;[31mred",
+        "tab\tand &amp;", "&#xD800;", "\ufeffmark &amp;", "e\u0301 &amp;", "&hellip; &uuml;ber", "a&#10;b &amp; c",
+        "&NTILDE;andu &EACUTE;", "\u206aodd &amp;", "x &amp; &#150; dash", "ﬁne &amp; ﬂat",
+    ]  # fmt: skip
+    mend = cleaning._mender()
+    for line in lines:
+        ours, theirs = (unicodedata.normalize("NFC", each) for each in (mend(line), ftfy.fix_text(line, config)))
+        assert ours == theirs, line

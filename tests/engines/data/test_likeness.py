@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from studio.engines.data import likeness
-from studio.engines.data.likeness import Near, Store, bands, key_of, split_of
+from studio.engines.data.likeness import PERMUTATIONS, Near, Shingles, Store, bands, key_of, split_of
 from tests.engines.data.bench import sentences
 
 
@@ -95,3 +95,27 @@ def test_bands_find_nearly_all_that_is_like_enough(wanted: float) -> None:
     count, rows = bands(wanted)
     assert count * rows <= likeness.PERMUTATIONS
     assert 1 - (1 - wanted**rows) ** count >= 0.98
+
+
+def test_signatures_are_those_of_datasketch(tmp_path: Path) -> None:
+    from datasketch import MinHash
+
+    near = Near(tmp_path, 0.8)
+    for words in (1, 3, 40, 3_000):
+        text = " ".join(f"w{at * at % 977}" for at in range(words))
+        made = MinHash(num_perm=PERMUTATIONS, hashfunc=int, scheme="affine32")
+        made.update_batch(Shingles()(text).tolist())
+        signature = near.signature(text)
+        assert signature is not None and signature.tolist() == made.hashvalues.tolist()
+    near.close()
+
+
+def test_keys_of_bands_differ_by_band_and_by_content(tmp_path: Path) -> None:
+    near = Near(tmp_path, 0.8)
+    same = np.full(PERMUTATIONS, 7, np.uint32)
+    keys = near._keys(same)
+    assert len(set(keys)) == len(keys) == near._count and min(keys) >= 0
+    draws = np.random.default_rng(1).integers(0, 4, (4_000, PERMUTATIONS), np.uint32)
+    each = [tuple(row[: near._rows]) for row in draws]
+    assert len({near._keys(row)[0] for row in draws}) == len(set(each))
+    near.close()

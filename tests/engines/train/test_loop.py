@@ -20,8 +20,9 @@ from studio.core.events import Event, Measured, Progress, Tried
 from studio.core.problems import BadRecipe, BadResult, ModelBroken, OutOfMemory
 from studio.engines.context import JobCancelled
 from studio.engines.train import checkpoints as kept_module
+from studio.engines.train import loop
 from studio.engines.train.checkpoints import Checkpoints
-from studio.engines.train.loop import Learned, estimate, learn
+from studio.engines.train.loop import Learned, Load, about, estimate, learn
 from studio.engines.train.rates import rate_at
 from tests.engines.train.toys import Toy, rules, surroundings
 
@@ -331,6 +332,107 @@ def test_an_estimate_changes_nothing(tmp_path: Path) -> None:
     assert found.steps == 1000 and found.units == 8 and found.bytes > 1e6
     assert found.seconds >= 1000 * found.step_seconds > 0
     assert msgspec.to_builtins(found)["seconds"] == found.seconds
+
+
+def busy(clock: float, anybody: float, own: float) -> Load:
+    """A computer of two processors that is looked at twice, with so many seconds in between."""
+    looks = [(100.0, 1000.0, 50.0), (100.0 + clock, 1000.0 + anybody, 50.0 + own)]
+    return Load(lambda: looks.pop(0), cores=2)
+
+
+@pytest.mark.parametrize(
+    ("clock", "anybody", "own", "threads", "slowed"),
+    [
+        (10, 20, 20, 2, 1.0),  # all of it is ours
+        (10, 20, 5, 2, 4.0),  # a quarter is
+        (10, 20, 5, 1, 2.0),  # one thread could not use more than one processor
+        (10, 11, 5, 2, 1.0),  # others work, but there is room beside them
+        (10, 20, 10, 1, 1.0),  # our one thread has a processor of its own
+        (0, 0, 0, 2, 1.0),
+    ],
+)
+def test_what_others_take_of_the_computer_is_told_apart(
+    clock: float, anybody: float, own: float, threads: int, slowed: float
+) -> None:
+    assert busy(clock, anybody, own).slowed(threads) == pytest.approx(slowed)
+
+
+def test_a_real_look_at_the_processors_counts_our_own_work() -> None:
+    clock, anybody, own = loop._looked_at()
+    sum(range(3_000_000))
+    later = loop._looked_at()
+    assert later[0] > clock and later[1] >= anybody > 0 and later[2] > own
+    assert Load().slowed(1) >= 1.0
+
+
+def test_the_sentence_says_a_range_only_where_others_are_at_work() -> None:
+    assert about(118, 121, "1.0 GB") == "2 minutes and 1.0 GB of memory."
+    assert about(120, 300, "1.0 GB") == "2 to 5 minutes and 1.0 GB of memory; other programs use this computer."
+    assert about(40, 300, "1 GB") == "40 seconds to 5 minutes and 1 GB of memory; other programs use this computer."
+
+
+class Clockwork(Toy):
+    """Whose steps, looks and samples take as long as they are told, on a clock of its own."""
+
+    def __init__(self, took: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.took, self.now, self.done = took, 0.0, 0
+        monkeypatch.setattr(loop.time, "perf_counter", lambda: self.now)
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        self.now += self.took["slow" if self.took.get("slow") and self.done >= 10 else "step"]
+        self.done += 1
+        return super().loss(batch)
+
+    def validate(self) -> dict[str, float]:
+        self.now += self.took["look"]
+        return super().validate()
+
+    def sample(self, step: int) -> Any:
+        self.now += self.took["sample"]
+        return super().sample(step)
+
+
+@pytest.mark.parametrize("sample_every", [0, 10])
+def test_the_estimate_holds_all_that_really_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample_every: int
+) -> None:
+    """Steps, looks and samples of 1, 3 and 5 seconds by a clock that only they move."""
+    monkeypatch.setattr(loop.Load, "slowed", lambda self, threads: 1.0)
+    plan = rules(steps=40, check_every=8, sample_every=sample_every)
+    course = Clockwork({"step": 1.0, "look": 3.0, "sample": 5.0}, monkeypatch)
+    learned = learn(course, plan, surroundings(tmp_path), Checkpoints(tmp_path / "run"), before=100.0, after=20.0)
+    assert learned.seconds == course.now == 40 + 3 * (5 + 2) + 5 * (2 + (3 if sample_every else 0))
+    # what was saved is tried once more than the loop does, by who saves it
+    expected = course.now + 5 + 120
+    if sample_every:
+        expected += 5  # told as if one came with the last step, too
+    assert learned.estimate["all"] == pytest.approx(expected, abs=1.0)
+    assert learned.estimate["seconds"] == pytest.approx(expected - 120, abs=1.0)
+    assert learned.estimate["least"] == learned.estimate["all"]
+    rehearsed = estimate(
+        Clockwork({"step": 1.0, "look": 3.0, "sample": 5.0}, monkeypatch),
+        msgspec.structs.replace(plan, sample_every=sample_every or 41), surroundings(tmp_path), before=100.0,
+        after=20.0,
+    )  # fmt: skip
+    assert rehearsed.seconds == pytest.approx(learned.estimate["all"], abs=1.0)
+
+
+def test_what_is_left_follows_the_last_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half way the computer becomes five times as slow: at the end nothing of the first steps is in what is told."""
+    monkeypatch.setattr(loop, "TOLD_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "RECENT", 4)
+    events: list[Event] = []
+    course = Clockwork({"step": 1.0, "slow": 5.0, "look": 0.0, "sample": 0.0}, monkeypatch)
+    learned = learn(
+        course, rules(steps=20, check_every=20), surroundings(tmp_path, events), Checkpoints(tmp_path / "run")
+    )
+    left = {e.step: e.values["left"] for e in events if isinstance(e, Measured) and "left" in e.values}
+    assert left[5] == pytest.approx(15 * 1, abs=0.5)
+    assert left[11] == pytest.approx(9 * (3 + 5) / 4, abs=0.5)
+    assert left[15] == pytest.approx(5 * 5, abs=0.5)
+    assert left[20] == pytest.approx(0, abs=0.5)
+    assert not any("left" in point.values for point in learned.curve), "it held for a moment"
 
 
 def test_memory_that_runs_out_is_a_sentence(tmp_path: Path) -> None:

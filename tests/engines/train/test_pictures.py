@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +25,7 @@ from safetensors.torch import load_file
 
 from studio.core.cards import ModelCard
 from studio.core.events import Held, Measured, Tried
-from studio.core.learning import Training
+from studio.core.learning import TrainImageRecipe, Training
 from studio.core.plans import Plan
 from studio.core.problems import BadRecipe, BadResult, ModelUnfit, NotRead, NotSaved
 from studio.core.recipes import ImageRecipe, Lora
@@ -188,6 +192,94 @@ def test_a_run_that_was_cancelled_goes_on_with_the_same_numbers(base_of: BaseOf,
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+import msgspec
+from studio.core.cards import ModelCard
+from studio.core.events import Progress
+from studio.core.learning import TrainImageRecipe
+from studio.engines.train import task
+from tests.engines.train.picture_toys import Bench
+home, phase, step = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+recipe = msgspec.json.decode(sys.argv[4], type=TrainImageRecipe)
+base, data = msgspec.json.decode(sys.argv[5], type=list[ModelCard])
+real = task.learn
+def learn(course, rules, *more, **named):
+    return real(course, msgspec.structs.replace(rules, keep_every=3), *more, **named)
+task.learn = learn
+def kill(event):
+    if isinstance(event, Progress) and (event.phase, event.done) == (phase, step):
+        os.kill(os.getpid(), signal.SIGKILL)
+bench = Bench(home, base, data)
+bench.train(recipe, bench.context(kill, 1))
+"""
+
+
+def killed(bench: Bench, recipe: TrainImageRecipe, phase: str, step: int) -> None:
+    """A process of its own trains, with a checkpoint at every third step, and ends by SIGKILL when it has told that."""
+    cards = msgspec.json.encode([bench.base, bench.data]).decode()
+    given = [str(bench.paths.home), phase, str(step), msgspec.json.encode(recipe).decode(), cards]
+    made = subprocess.run(
+        [sys.executable, "-c", CHILD, *given], cwd=Path(__file__).parents[3], capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert made.returncode == -signal.SIGKILL, made.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("method", "phase", "step", "from_step"),
+    [
+        # the best weights are of step 4 then and the checkpoint is of step 3
+        ("lora", "learning", 5, 3),
+        # the last checkpoint is written, and the model is being kept
+        ("lora", "saving", 6, 6),
+    ],
+)
+def test_a_run_that_was_killed_goes_on_bit_for_bit(
+    base_of: BaseOf, tmp_path: Path, method: str, phase: str, step: int, from_step: int
+) -> None:
+    whole = Bench(tmp_path / "whole", base_of("sd"), dataset(tmp_path / "data"))
+    recipe = whole.recipe(
+        steps=6, method=method, mirror=True, text_encoder=True, average=0.9, sample_every=2, accumulate=2
+    )
+    whole.train(recipe)
+    parts = Bench(tmp_path / "parts", base_of("sd"), whole.data)
+    killed(parts, recipe, phase, step)
+    run = parts.paths.runs / "r1"
+    last = checkpoints.Checkpoints(run).last()
+    assert last is not None and last[0].step == from_step and not (run / "done.json").exists()
+    result = parts.train(recipe)
+    assert f"Goes on from step {from_step}." in result.notes
+    assert numbers(parts) == numbers(whole)
+    assert [(s.step, (run / s.image).read_bytes()) for s in report(parts).samples] == [
+        (s.step, (whole.paths.runs / "r1" / s.image).read_bytes()) for s in report(whole).samples
+    ]
+    assert [p.name for p in parts.paths.trained.iterdir()] == ["my-model"], "nothing half is left beside it"
+    files = [sorted((bench.paths.trained / "my-model").rglob("*.safetensors")) for bench in (whole, parts)]
+    assert [p.name for p in files[0]] == [p.name for p in files[1]] and files[0]
+    for one, other in zip(*files, strict=True):
+        a, b = load_file(one), load_file(other)
+        assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a), one.name
+
+
+def test_a_run_that_was_killed_while_pictures_were_prepared_begins_anew(bench: Bench) -> None:
+    """What is half there of them is not taken for whole."""
+    recipe = bench.recipe(steps=2)
+    run = bench.paths.runs / "r1"
+    run.mkdir(parents=True)
+    (run / "latents-train.bin").write_bytes(b"\x7f" * 64)  # as the process leaves it: no index yet
+    bench.train(recipe)
+    other = Bench(bench.paths.home.parent / "other", bench.base, bench.data)
+    other.train(recipe)
+    assert numbers(bench) == numbers(other)
+
+
+def numbers(bench: Bench) -> list[tuple[int, dict[str, float]]]:
+    """The curve, without what depends on the clock."""
+    return [(p.step, {k: v for k, v in p.values.items() if k != "speed"}) for p in report(bench).curve]
+
+
 def test_a_run_is_not_gone_on_with_by_other_settings(bench: Bench) -> None:
     with pytest.raises(JobCancelled):
         bench.train(bench.recipe(), bench.context(at_step(2), 1))
@@ -219,6 +311,25 @@ def test_an_estimate_learns_nothing_and_leaves_nothing(bench: Bench) -> None:
     assert meta["seconds"] > 0 and meta["bytes"] > 50e6
     assert not bench.paths.runs.exists() and not bench.paths.trained.exists()
     assert not (bench.out / "0" / "plan").exists()
+
+
+def test_an_estimate_is_near_what_is_really_taken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With opening, preparing, looks, samples, saving and checking; in processor time, so that others change nothing.
+
+    A first training is made before, as this process imports libraries then.
+    """
+    bench.train(bench.recipe(steps=1, run="r0"), bench.context(number=1))
+    monkeypatch.setattr(time, "perf_counter", time.process_time)
+    recipe = bench.recipe(steps=12, check_every=6, sample_every=6)
+    plan = bench.train(msgspec.structs.replace(recipe, plan_only=True), bench.context(number=2)).artifacts[0].meta
+    began = time.process_time()
+    bench.train(recipe, bench.context(number=3))
+    real = time.process_time() - began
+    assert 0.5 < plan["seconds"] / real < 2.0, (plan["seconds"], real)
+    told = report(bench, 3)
+    assert 0.5 < told.estimate["all"] / real < 2.0, (told.estimate, real)
+    assert told.estimate["seconds"] < told.estimate["all"] and 0.4 < told.estimate["seconds"] / told.seconds < 2.5
+    assert plan["least"] <= plan["seconds"]
 
 
 # -- what goes wrong

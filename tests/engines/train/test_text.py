@@ -427,9 +427,10 @@ home = Path(sys.argv[1])
 recipe = msgspec.json.decode(sys.argv[2], type=TrainTextRecipe)
 cards = msgspec.json.decode(sys.argv[3], type=list[ModelCard])
 real = text.learn
-def learn(course, rules, ctx, kept, looked=None):
+def learn(course, rules, ctx, kept, looked=None, **more):
     rules = msgspec.structs.replace(rules, keep_every=3)
-    return real(course, rules, ctx, kept, looked=lambda step, _: step == 8 and os.kill(os.getpid(), signal.SIGKILL))
+    kill = lambda step, _: step == 8 and os.kill(os.getpid(), signal.SIGKILL)
+    return real(course, rules, ctx, kept, looked=kill, **more)
 text.learn = learn
 engine = text.TrainText()
 ctx = surroundings(home, *cards, job="killed")

@@ -27,8 +27,9 @@ from PySide6.QtWidgets import QApplication, QMainWindow
 from pytestqt.qtbot import QtBot
 
 from studio.ui import theme
-from studio.ui.paint import board as module
+from studio.ui.paint import composing
 from studio.ui.paint.board import REFINE_AFTER, Board, Tool, next_size
+from studio.ui.paint.composing import Composer
 from studio.ui.paint.document import MASK, Document
 from studio.ui.paint.pyramid import Pyramid
 from studio.ui.paint.strokes import Brush
@@ -117,7 +118,7 @@ def seen(board: Board) -> QImage:
 
 def afresh(board: Board) -> QImage:
     """The same, with everything composed anew."""
-    for _, pyramid in board._pyramids.values():
+    for _, pyramid in board._composer._pyramids.values():
         pyramid.forget()
     board._all_stale()
     return seen(board)
@@ -185,13 +186,13 @@ def test_what_is_painted_in_parts_looks_as_if_painted_at_once(board: Board, zoom
 def test_only_what_changed_is_composed(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     seen(board)
     composed: list[QRect] = []
-    real = board._compose
+    real = board._composer._compose
 
     def watched(here: Any, part: QRect) -> None:
         composed.append(part)
         real(here, part)
 
-    monkeypatch.setattr(board, "_compose", watched)
+    monkeypatch.setattr(board._composer, "_compose", watched)
     drag(board, (200, 300), (220, 300))
     QApplication.processEvents()
     assert composed and all(it.width() < 60 and it.height() < 60 for it in composed)
@@ -344,7 +345,7 @@ def zooming(board: Board, notches: float = 0.0) -> QImage:
     board._refining.start()
     wheel(board, QPointF(200, 200), notches or 0.02)
     made = seen(board)
-    assert board._refining.isActive() and board._flat is not None
+    assert board._refining.isActive() and board._composer._flat is not None
     return made
 
 
@@ -367,7 +368,7 @@ def test_while_zooming_layers_blending_and_mask_look_as_they_do_at_rest(board: B
     drag(board, (300, 300), (500, 400))
     for notches in (0.0, 2.0, 3.0, -6.0, -4.0):
         quick = zooming(board, notches)
-        assert board._flat is not None and board._flat.opaque is not clear
+        assert board._composer._flat is not None and board._composer._flat.opaque is not clear
         board._refining.stop()
         assert apart(from_afar(quick), from_afar(afresh(board))) < 24
 
@@ -392,11 +393,11 @@ def test_a_wheel_that_goes_on_turning_composes_little_anew(board: Board, monkeyp
     for _ in range(20):
         seen(board)
     done: list[int] = []
-    plain_way = Board._flatten
+    plain_way = Composer._flatten
     monkeypatch.setattr(
-        Board, "_flatten",
-        lambda self, made, level, part, at: (
-            done.append(part.width() * part.height()), plain_way(self, made, level, part, at)
+        Composer, "_flatten",
+        lambda self, made, level, part, at, ratio: (
+            done.append(part.width() * part.height()), plain_way(self, made, level, part, at, ratio)
         ),
     )  # fmt: skip
     for _ in range(12):
@@ -417,7 +418,7 @@ def test_small_copies_are_made_bit_by_bit_and_come_out_the_same(board: Board, mo
         assert at_once.level(level)[0] == in_parts.level(level)[0]
     # on the board what was there before stays to be seen, and no turn of the loop does more than its part
     wanted = afresh(board)
-    monkeypatch.setattr(module, "ROOM_PER_FRAME", 60_000)
+    monkeypatch.setattr(composing, "ROOM_PER_FRAME", 60_000)
     document(board).fill_layer(document(board).layers[0].id, QColor("#c02020"))
     px = at(board, 400, 300)
     assert seen(board).pixelColor(px) == wanted.pixelColor(px)

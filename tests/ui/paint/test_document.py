@@ -10,7 +10,8 @@ import pytest
 from PySide6.QtCore import QPoint, QRect
 from PySide6.QtGui import QColor, QImage
 
-from studio.ui.paint.document import BLENDS, MASK, Document, Locked, as_png
+from studio.ui.paint.document import MASK, Document, Locked, as_png
+from studio.ui.paint.snapshot import BLENDS
 from tests.ui.paint.hands import COLOUR, everything, grey, pixels, plain, speckled, values
 
 

@@ -21,7 +21,8 @@ from PySide6.QtCore import QPoint
 from PySide6.QtGui import QColor
 
 from studio.ui.paint import history
-from studio.ui.paint.document import BLENDS, MASK, Document
+from studio.ui.paint.document import MASK, Document
+from studio.ui.paint.snapshot import BLENDS
 from studio.ui.paint.strokes import Brush
 from tests.ui.paint.hands import everything, plain, speckled, values
 

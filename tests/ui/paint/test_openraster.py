@@ -15,8 +15,9 @@ from PIL import Image, ImageChops
 from PySide6.QtCore import QBuffer, QByteArray, QIODevice
 
 from studio.ui.paint import openraster
-from studio.ui.paint.document import BLENDS, Document, as_png
+from studio.ui.paint.document import Document, as_png
 from studio.ui.paint.openraster import NAMES, NotOpenRaster, read_openraster, write_openraster
+from studio.ui.paint.snapshot import BLENDS
 from tests.ui.paint.hands import grey, pixels, plain, speckled
 
 

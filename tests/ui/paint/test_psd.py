@@ -16,8 +16,9 @@ from PySide6.QtGui import QImage
 from studio.core.problems import NotSaved
 from studio.library.exports.psd import BLENDS as EXPORTED
 from studio.ui.paint import psd
-from studio.ui.paint.document import BLENDS, Document, as_png
+from studio.ui.paint.document import Document, as_png
 from studio.ui.paint.psd import KEYS, pack_bits, write_psd
+from studio.ui.paint.snapshot import BLENDS
 from tests.ui.paint.hands import COLOUR, plain, speckled
 
 

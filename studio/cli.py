@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from studio import __version__
+from studio import __version__, figures
 from studio.app.home import default_home
 from studio.core.events import Cancelled, EndEvent, Failed
 from studio.core.grids import Axis, Group, chosen, parse_values
@@ -42,6 +42,7 @@ PAIRS = {
     "train": {"text": "train-text", "image": "train-image"},
     "evaluate": {"text": "evaluate-text", "image": "evaluate-image", "speech": "evaluate-speech"},
 }
+FACTOR = 10.0  # from which on a range is searched by factors rather than evenly
 
 EXIT_PROBLEM, EXIT_USAGE, EXIT_CANCELLED = 1, 2, 130
 
@@ -118,6 +119,18 @@ def parser() -> argparse.ArgumentParser:
             sub = _command(inner, word, f"{pairs[verb]}: {what[word]}", _make)
             sub.set_defaults(kind=kind)
             _add_fields(sub, kind)
+
+    both = commands.add_parser("search", help="find what trains best", description="Find what trains best.")
+    inner = both.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)
+    for word, kind in PAIRS["train"].items():
+        sub = _command(inner, word, f"train {what[word]} with several settings and keep the best", _search)
+        sub.set_defaults(kind=kind)
+        sub.add_argument("--over", action="append", required=True, metavar="FIELD=VALUES", type=_range,
+                         help="what is varied, “rate=1e-5..1e-3” or “rank=4, 8, 16”; may be given several times. A "
+                              "range over a factor of ten or more is searched by factors.")  # fmt: skip
+        for name in ("trials", "prune"):
+            _add_field(sub, next(field for field in fields(RECIPES["search"]) if field.name == name))
+        _add_fields(sub, kind)
 
     sub = _command(commands, "datasets", "list data sets, newest first", _datasets)
     sub.add_argument("--remove", metavar="ID", help="delete a data set, for good")
@@ -322,6 +335,27 @@ def _make(options: argparse.Namespace) -> int:
         return _follow(session, job, options.json)
 
 
+def _search(options: argparse.Namespace) -> int:
+    given: dict[str, Any] = {"training": {"kind": options.kind, **_given(options)}, "over": options.over}
+    given |= {name: value for name in ("trials", "prune", "seed") if (value := getattr(options, name)) is not None}
+    with _session() as session:
+        checked = session.recipe("search", given)
+        return _follow(session, session.submit(checked.recipe, notes=checked.notes), options.json)
+
+
+def _range(text: str) -> dict[str, Any]:
+    """Reads “rate=1e-5..1e-3” or “rank=4, 8, 16” as a core.learning.Range."""
+    field, equals, values = (part.strip() for part in text.partition("="))
+    if not equals or not field or not values:
+        raise argparse.ArgumentTypeError(f"“{text[:60]}” names no values; write FIELD=VALUES, such as rate=1e-5..1e-3")
+    field = field.lstrip("-").replace("-", "_")
+    first, dots, last = values.partition("..")
+    if not dots:
+        return {"field": field, "choices": values}
+    low, high = _number(first), _number(last)
+    return {"field": field, "low": low, "high": high, "log": low > 0 and high / low >= FACTOR}
+
+
 def _grid(options: argparse.Namespace) -> int:
     axes = [_axis(text) for text in (options.x, options.y, options.z)]
     with _session() as session:
@@ -436,6 +470,8 @@ def _report(session: Any, job: Job, end: EndEvent, as_json: bool, *, streamed: b
             text = session.path(work).read_text(encoding="utf-8")
             # a model must not drive the terminal; in a pipe every character counts
             print(clean(text)[0] if sys.stdout.isatty() else text)
+        for line in figures.lines(work.kind, session.path(work)):
+            print(line)
         print(f"{work.id}  {session.path(work)}", file=sys.stderr if work.kind == "text" else sys.stdout)
     for file in end.files:
         print(file)

@@ -39,6 +39,10 @@ class WordGroup(msgspec.Struct, frozen=True, omit_defaults=True):
         about("Words", "With commas between them, in the order of the other groups’.", max_length=WORDS_LIMIT),
     ] = ""
 
+    def listed(self) -> list[str]:
+        """The words as they are written, in order. Semicolons part them, too: a command line parts fields by commas."""
+        return [" ".join(word.split()) for word in self.words.replace(";", ",").split(",") if word.strip()]
+
 
 # Two groups to begin with; they are there to be edited. The order pairs them: he with she, his and him with her.
 GROUPS_GIVEN = (

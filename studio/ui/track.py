@@ -80,6 +80,11 @@ class Tracked:
 
     def seconds_left(self) -> float | None:
         """From the pace since the first step, so that loading does not count. None while too little is known."""
+        newest = self.points[-1].values if self.points else {}
+        if (
+            self.state is JobState.RUNNING and "left" in newest and "trial" not in newest
+        ):  # a training knows its looks and samples, too
+            return max(0.0, newest["left"] - (self.clock() - self.now))
         if self.share is None or self.done <= self.begun_at or self.done >= self.total:
             return None
         each = (self.now - self.begun) / (self.done - self.begun_at)

@@ -251,3 +251,43 @@ def test_the_windows_process_imports_no_engine_library_and_workers_no_qt(studio:
     assert any("libtorch" in Path(f"/proc/{pid}/maps").read_text() for pid in workers), "the test can see libraries"
     process.communicate(b"", timeout=30)
     assert process.returncode == 0
+
+
+# -- learning and measuring --------------------------------------------------------------------------------------------
+
+SMALL = ("--layers", "1", "--heads", "2", "--width", "16", "--length", "32", "--vocabulary", "300")
+
+
+def test_a_search_prints_its_trials_the_best_first(studio: Studio, tmp_path: Path) -> None:
+    rows = [{"text": f"{n} and {n} make {2 * n}, and that is said in row {n}."} for n in range(40)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    studio.json("data", str(tmp_path / "sums.jsonl"), "--name", "sums of the search")
+    words = ("search", "text", "--data", "sums of the search", "--method", "scratch", "--steps", "2", "--seed", "4")
+    ended = studio.run(*words, *SMALL, "--over", "rate=1e-4..1e-2", "--over", "batch=2, 4", "--trials", "2")
+    assert ended.returncode == 0, ended.stderr
+    told = ended.stdout.decode().splitlines()
+    assert told[0].split() == ["Trial", "Loss", "rate", "batch"]
+    losses = [float(line.split()[1]) for line in told[1:3]]
+    assert losses == sorted(losses)
+    assert told[-1].endswith(".training.json")
+    kept = json.loads(Path(told[-1].split("  ", 1)[1]).read_text("utf-8"))
+    assert {trial["number"] for trial in kept["trials"]} == {0, 1}
+    assert all(1e-4 <= trial["rate"] <= 1e-2 and trial["batch"] in (2, 4) for trial in kept["trials"])
+    assert min(trial["value"] for trial in kept["trials"]) == pytest.approx(losses[0], rel=1e-3)
+    assert "cannot be varied" in studio.problem(*words, "--over", "rote=1..2")["sentence"]
+    assert "names no values" in studio.problem(*words, "--over", "rate")["sentence"]
+
+
+def test_an_evaluation_prints_its_figures(studio: Studio, tmp_path: Path) -> None:
+    (tmp_path / "ours.txt").write_text("The cat sat on the mat.\nA dog ran fast.\n", "utf-8")
+    (tmp_path / "true.txt").write_text("The cat is on the mat.\nA dog ran fast.\n", "utf-8")
+    given = ("--candidates", str(tmp_path / "ours.txt"), "--references", str(tmp_path / "true.txt"))
+    ended = studio.run("evaluate", "text", *given, "--measures", "chrf,distinct", "--seed", "1")
+    assert ended.returncode == 0, ended.stderr
+    told = ended.stdout.decode().splitlines()
+    assert told[0].split() == ["Measure", "Of", "Value", "95", "%", "interval", "Unit"]
+    figures = {line.split()[0]: line.split() for line in told[1:-1] if "ours.txt" in line}
+    assert 60 < float(figures["chrF"][2]) < 95
+    assert float(figures["Distinct-1"][5].replace(",", "")) <= 100.0
+    kept = json.loads(Path(told[-1].split("  ", 1)[1]).read_text("utf-8"))
+    assert float(figures["chrF"][2]) == pytest.approx(kept["measures"][0]["value"], rel=1e-3)

@@ -181,6 +181,7 @@ def test_texts_stand_side_by_side_before_best_and_last() -> None:
 
 def test_an_estimate_in_words() -> None:
     assert estimate_line(372, 1.4e9) == "about 6 min · 1.4 GB"
+    assert estimate_line(372, 0, 360) == "about 6 min" and estimate_line(372, 0, 120) == "about 2 to 6 min"
     assert estimate_line(40, 0) == "about 40 s" and estimate_line(9000, 5e6) == "about 2.5 h · 5.0 MB"
 
 

@@ -10,7 +10,7 @@ from PySide6.QtCore import QItemSelectionModel, QModelIndex, QObject, Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QMenu
 
-from studio.core.events import Cancelled, Cancelling, Failed, Finished, Loading, Progress, Queued, Started
+from studio.core.events import Cancelled, Cancelling, Failed, Finished, Loading, Measured, Progress, Queued, Started
 from studio.core.jobs import Job, JobState
 from studio.core.problems import Problem
 from studio.core.recipes import ImageRecipe, TextRecipe, words_of
@@ -293,6 +293,23 @@ def test_the_time_left_counts_from_the_first_step_and_goes_on_between_two(qtbot:
     assert job.seconds_left() == 0 and "left" not in job.status()
     track.take(Progress(job="a", done=20, total=20, unit="steps"))
     assert job.seconds_left() is None and job.share == 1
+
+
+def test_a_training_tells_itself_how_long_it_takes(qtbot: Any) -> None:
+    clock, owner = Clock(), QObject()
+    track = Track(owner, clock)
+    track.put(picture("a"))
+    job = track.jobs["a"]
+    track.take(Started(job="a"))
+    track.take(Progress(job="a", done=1, total=20, unit="steps"))
+    clock.now += 2
+    track.take(Progress(job="a", done=2, total=20, unit="steps"))
+    track.take(Measured(job="a", step=2, seconds=4.0, values={"loss": 1.0, "left": 80.0}))
+    assert job.seconds_left() == 80
+    clock.now += 5
+    assert job.seconds_left() == 75
+    track.take(Measured(job="a", step=3, seconds=6.0, values={"loss": 1.0, "left": 10.0, "trial": 1.0}))
+    assert job.seconds_left() == 31, "a trial's own time is not that of the search"
 
 
 def test_writing_is_not_measured_by_reading(qtbot: Any) -> None:

@@ -26,9 +26,10 @@ FEWEST = 24  # pictures that a word must have
 SURE = 0.85  # share of held-out answers about a word that must be right
 STEPS = 2500
 # Words of tags that say nothing of what is to be seen.
-ABSTRACT = frozenset(
-    ["style", "with", "in", "of", "no", "mark", "o", "time", "s", "not", "up", "right", "left", "down", "accessibility", "143", "00", "30", "thirty", "index", "game", "sport"]
-)
+ABSTRACT = frozenset([
+    "style", "with", "in", "of", "no", "mark", "o", "time", "s", "not", "up", "right", "left", "down", "accessibility",
+    "143", "00", "30", "thirty", "index", "game", "sport", "and", "facing", "adult", "restaurant", "small", "love",
+])  # fmt: skip
 
 
 def main(pictures: Path, folder: Path) -> int:

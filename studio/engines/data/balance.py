@@ -24,20 +24,15 @@ SCARCE = 5  # a neighbour that comes less often is not reported
 PRIOR = 0.05  # pseudo-counts of a neighbour, times its share: small, so that the data speak
 
 
-def listed(group: WordGroup) -> list[str]:
-    """The words of a group as they are written, in order. Semicolons do, too: a command line parts fields by commas."""
-    return [" ".join(word.split()) for word in group.words.replace(";", ",").split(",") if word.strip()]
-
-
 class Balance:
     """Counts groups' words in rows that stream by, in bounded memory."""
 
     def __init__(self, groups: Sequence[WordGroup]) -> None:
-        self._groups = [group for group in groups if listed(group)]
+        self._groups = [group for group in groups if group.listed()]
         # first part of a word -> (all its parts, the word as written, group); “non-binary” has two parts
         self._starts: dict[str, list[tuple[tuple[str, ...], str, int]]] = {}
         for at, group in enumerate(self._groups):
-            for word in dict.fromkeys(each.casefold() for each in listed(group)):
+            for word in dict.fromkeys(each.casefold() for each in group.listed()):
                 parts = tuple(words_of(word))
                 if parts:
                     self._starts.setdefault(parts[0], []).append((parts, word, at))
@@ -164,7 +159,7 @@ class Counterparts:
         self._partners: dict[str, list[str]] = {}
         self._pairs = 0
         if len(groups) >= 2:
-            for a, b in zip(listed(groups[0]), listed(groups[1]), strict=False):
+            for a, b in zip(groups[0].listed(), groups[1].listed(), strict=False):
                 if a.casefold() == b.casefold():
                     continue
                 self._pairs += 1

@@ -29,16 +29,12 @@ class Pair(msgspec.Struct, frozen=True):
     template: int = 0
 
 
-def words_of(group: WordGroup) -> list[str]:
-    return [word.strip() for word in group.words.split(",") if word.strip()]
-
-
 class Swap:
     """Replaces words of one group by those in the same place of another. Several partners of one word: the first."""
 
     def __init__(self, first: WordGroup, second: WordGroup) -> None:
         self._partner: dict[str, str] = {}
-        for a, b in zip(words_of(first), words_of(second), strict=False):
+        for a, b in zip(first.listed(), second.listed(), strict=False):
             self._partner.setdefault(a.lower(), b)
         ordered = sorted(self._partner, key=len, reverse=True)
         self._pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, ordered))})\b", re.IGNORECASE) if ordered else None

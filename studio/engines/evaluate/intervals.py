@@ -9,6 +9,7 @@ Source: Efron & Tibshirani 1993, chapters 11 (jackknife) and 13 (percentile inte
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -87,7 +88,7 @@ def paired(first: Array, second: Array, metric: Metric, resamples: int, seed: in
     return Difference(value, low, high, float(np.mean(drawn > 0) + np.mean(drawn == 0) / 2))
 
 
-def jackknifed(value: float, without: Array) -> Interval:
+def jackknifed(value: float, without: Array, low: float = -math.inf, high: float = math.inf) -> Interval:
     """The interval of a measure that resampling would distort, such as a count of different words.
 
     A row that is drawn twice repeats its own words, so that every resample has fewer different ones than the whole;
@@ -95,12 +96,13 @@ def jackknifed(value: float, without: Array) -> Interval:
 
     Args:
         without: the measure with each row left out in turn.
+        low, high: what the measure can be; the interval, which is even on both sides, is cut there.
     """
     n = len(without)
     if n < 2:
         return Interval(value)
     error = float(np.sqrt((n - 1) / n * np.sum((without - np.mean(without)) ** 2)))
-    return Interval(value, value - 1.959964 * error, value + 1.959964 * error)
+    return Interval(value, max(low, value - 1.959964 * error), min(high, value + 1.959964 * error))
 
 
 def of_draws(value: float, drawn: Array) -> Interval:

@@ -263,7 +263,7 @@ class _Evaluation:
             self.leans[name] = lean
             values = np.asarray(list(lean.values()), dtype=np.float64)
             without = np.asarray([np.std(np.delete(values, i)) for i in range(len(values))])
-            spread = intervals.jackknifed(float(np.std(values)), without)
+            spread = intervals.jackknifed(float(np.std(values)), without, low=0.0)
             add("Lean of topics", spread, name, len(values), unit="nats", better="lower", signature=signature)
         self._continue(reader, name, window, signature)
 
@@ -316,7 +316,7 @@ class _Evaluation:
             for n in (1, 2, 3):
                 check()
                 value, without = measures.distinct(texts, n)
-                found.add(f"Distinct-{n}", intervals.jackknifed(value, without), of, len(texts), unit="%",
+                found.add(f"Distinct-{n}", intervals.jackknifed(value, without, 0.0, 100.0), of, len(texts), unit="%",
                           better="higher", signature=f"{n}-grams of words|jackknife")  # fmt: skip
             self._step("measuring")
         if "self_bleu" in self.measures and len(texts) > 1:

@@ -124,5 +124,7 @@ def _lines(chart: Chart, canvas: Canvas) -> None:
 def _room(values: list[float]) -> tuple[float, float]:
     """The ends of an axis: a little more than from the least to the greatest."""
     low, high = min(values, default=0.0), max(values, default=1.0)
-    span = high - low or abs(high) or 1.0
+    span = high - low
+    if span <= 1e-9 * max(abs(low), abs(high)):  # what rounding leaves of an interval of no width
+        span = abs(high) or 1.0
     return low - span * 0.05, high + span * 0.05

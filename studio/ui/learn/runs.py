@@ -447,12 +447,23 @@ def _cell(value: object) -> str | int | float | None:
     return str(value)
 
 
-def estimate_line(seconds: float, size: float) -> str:
-    """What a training takes, in a few words: “about 6 min · 1.4 GB”."""
+WIDE = 1.3  # times as long as the least: two figures are told then
+
+
+def estimate_line(seconds: float, size: float, least: float = 0.0) -> str:
+    """What a training takes, in a few words: “about 6 min · 1.4 GB”.
+
+    Args:
+        least: seconds if other programs left this computer alone: “about 3 to 6 min”.
+    """
+    between = least > 0 and seconds >= WIDE * least
     if seconds < 90:
-        time = tr("about {n} s", n=max(1, round(seconds)))
+        n = f"{max(1, round(seconds))}"
+        first = f"{max(1, round(least))}"
+        words = "about {n} s"
     elif seconds < 5400:
-        time = tr("about {n} min", n=round(seconds / 60))
+        n, first, words = f"{round(seconds / 60)}", f"{max(1, round(least / 60))}", "about {n} min"
     else:
-        time = tr("about {n} h", n=f"{seconds / 3600:.1f}")
+        n, first, words = f"{seconds / 3600:.1f}", f"{least / 3600:.1f}", "about {n} h"
+    time = tr(words, n=tr("{a} to {b}", a=first, b=n) if between and first != n else n)
     return " · ".join(part for part in (time if seconds else "", size_of(size) if size else "") if part)

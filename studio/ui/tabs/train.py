@@ -314,7 +314,8 @@ class TrainTab(Bench):
                 found = msgspec.json.decode(event.data, type=dict[str, Any])
             except msgspec.DecodeError:
                 found = event.meta
-            self.estimate_label.setText(estimate_line(float(found.get("seconds", 0)), float(found.get("bytes", 0))))
+            seconds, size, least = (float(found.get(name, 0)) for name in ("seconds", "bytes", "least"))
+            self.estimate_label.setText(estimate_line(seconds, size, least))
         elif isinstance(event, Loading):
             self.estimate_label.setText(tr("loading {model} …", model=shown(event.model, 60)))
         elif isinstance(event, Progress):

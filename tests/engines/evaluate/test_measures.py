@@ -185,6 +185,13 @@ def test_a_paired_difference_is_surer_than_two_intervals() -> None:
         intervals.paired(first, second[:-1], intervals.ratio, 10, 1)
 
 
+def test_the_interval_of_a_share_stays_within_what_a_share_can_be() -> None:
+    free = intervals.jackknifed(90.0, np.asarray([80.0, 100.0, 90.0]))
+    assert free.high is not None and free.high > 100.0
+    held = intervals.jackknifed(90.0, np.asarray([80.0, 100.0, 90.0]), 0.0, 100.0)
+    assert (held.low, held.high) == (free.low, 100.0)
+
+
 def test_a_jackknife_of_means_gives_their_standard_error() -> None:
     values = np.random.default_rng(2).normal(size=50)
     without = np.array([np.delete(values, i).mean() for i in range(50)])

@@ -28,7 +28,7 @@ STEPS = 2500
 # Words of tags that say nothing of what is to be seen.
 ABSTRACT = frozenset([
     "style", "with", "in", "of", "no", "mark", "o", "time", "s", "not", "up", "right", "left", "down", "accessibility",
-    "143", "00", "30", "thirty", "index", "game", "sport", "and", "facing", "adult", "restaurant", "small", "love",
+    "143", "00", "30", "thirty", "index", "game", "sport",
 ])  # fmt: skip
 
 
